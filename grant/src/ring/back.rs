@@ -1,0 +1,133 @@
+//! The back: takes requests out, puts responses in.
+
+use core::marker::PhantomData;
+use core::mem::size_of;
+use core::sync::atomic::Ordering::{Acquire, Relaxed};
+
+use zerocopy::{FromBytes, Immutable, IntoBytes};
+
+use super::{RingError, RingFull, RingLayout, pending, publish};
+use crate::Words;
+
+/// The back of a ring whose slots are `Req` and `Rsp`.
+pub struct Back<W, Req, Rsp> {
+    words: W,
+    layout: RingLayout,
+    /// The next response's index, not yet published: `rsp_prod_pvt`.
+    rsp_prod: u32,
+    /// What we last published of it.
+    published: u32,
+    /// The next request's index: `req_cons`.
+    req_cons: u32,
+    slots: PhantomData<(Req, Rsp)>,
+}
+
+impl<W, Req, Rsp> Back<W, Req, Rsp>
+where
+    W: Words,
+    Req: FromBytes + IntoBytes,
+    Rsp: IntoBytes + Immutable,
+{
+    /// A ring in pages that the front has initialised: `BACK_RING_ATTACH`. It begins where the
+    /// last back stopped answering.
+    ///
+    /// # Panics
+    /// If the pages are smaller than the layout, or a slot type is larger than the stride.
+    pub fn attach(words: W, layout: RingLayout) -> Self {
+        assert!(
+            words.size() >= layout.size(),
+            "the ring does not fit its pages"
+        );
+        assert!(size_of::<Req>() <= layout.stride && size_of::<Rsp>() <= layout.stride);
+        let start = words.load_u32(layout.rsp_prod, Acquire);
+        Back {
+            words,
+            layout,
+            rsp_prod: start,
+            published: start,
+            req_cons: start,
+            slots: PhantomData,
+        }
+    }
+
+    /// How many requests wait to be taken. More than the ring holds is an error:
+    /// `RING_REQUEST_PROD_OVERFLOW`.
+    pub fn pending(&self) -> Result<u32, RingError> {
+        // Acquire is rmb(): the index before the slots.
+        let published = self.words.load_u32(self.layout.req_prod, Acquire);
+        pending(
+            published,
+            self.req_cons,
+            self.layout.slots - self.unanswered(),
+        )
+    }
+
+    /// Requests taken and not yet answered.
+    pub fn unanswered(&self) -> u32 {
+        self.req_cons.wrapping_sub(self.rsp_prod)
+    }
+
+    /// The index of the request that [`Back::pop`] takes next.
+    pub fn next_index(&self) -> u32 {
+        self.req_cons
+    }
+
+    /// Takes the next request out, if `pending` said that there is one. The slot is read once.
+    pub fn pop(&mut self) -> Req {
+        let mut request = Req::new_zeroed();
+        self.words
+            .copy_out(self.layout.slot(self.req_cons), request.as_mut_bytes());
+        self.req_cons = self.req_cons.wrapping_add(1);
+        request
+    }
+
+    /// Puts the next response in. Fails if there is no request that it could answer.
+    pub fn push(&mut self, response: &Rsp) -> Result<(), RingFull> {
+        if self.unanswered() == 0 {
+            return Err(RingFull);
+        }
+        self.words
+            .copy_in(self.layout.slot(self.rsp_prod), response.as_bytes());
+        self.rsp_prod = self.rsp_prod.wrapping_add(1);
+        Ok(())
+    }
+
+    /// Answers everything taken so far with responses that carry nothing: the slots are empty.
+    pub fn release_all(&mut self) {
+        self.rsp_prod = self.req_cons;
+    }
+
+    /// Publishes all responses since the last time. Whether the front wants an event.
+    #[must_use = "the front sleeps until it gets the event that it asked for"]
+    pub fn publish(&mut self) -> bool {
+        publish(
+            &self.words,
+            self.layout.rsp_prod,
+            self.layout.rsp_event,
+            &mut self.published,
+            self.rsp_prod,
+        )
+    }
+
+    /// Asks for an event at the next request and looks once more:
+    /// `RING_FINAL_CHECK_FOR_REQUESTS`. Go to sleep only if this says 0.
+    pub fn pending_or_ask(&mut self) -> Result<u32, RingError> {
+        let waiting = self.pending()?;
+        if waiting > 0 {
+            return Ok(waiting);
+        }
+        self.words.store_u32(
+            self.layout.req_event,
+            self.req_cons.wrapping_add(1),
+            Relaxed,
+        );
+        // mb(): the event index before the second look.
+        self.words.full_barrier();
+        self.pending()
+    }
+
+    /// The memory.
+    pub fn words(&self) -> &W {
+        &self.words
+    }
+}

@@ -1,0 +1,207 @@
+//! A model of the ring, generated operations, and indices that start near the wrap.
+
+extern crate std;
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU32, Ordering, fence};
+use std::vec::Vec;
+
+use proptest::prelude::*;
+
+use super::*;
+
+/// One page of words for one thread.
+struct Page(Vec<AtomicU32>);
+
+impl Page {
+    fn new(bytes: usize) -> Page {
+        Page((0..bytes / 4).map(|_| AtomicU32::new(0)).collect())
+    }
+}
+
+impl Words for Page {
+    fn size(&self) -> usize {
+        self.0.len() * 4
+    }
+    fn load_u16(&self, _: usize, _: Ordering) -> u16 {
+        unreachable!("rings have 32-bit words only")
+    }
+    fn store_u16(&self, _: usize, _: u16, _: Ordering) {
+        unreachable!("rings have 32-bit words only")
+    }
+    fn compare_exchange_u16(&self, _: usize, _: u16, _: u16) -> Result<(), u16> {
+        unreachable!("rings have 32-bit words only")
+    }
+    fn load_u32(&self, at: usize, order: Ordering) -> u32 {
+        self.0[at / 4].load(order)
+    }
+    fn store_u32(&self, at: usize, value: u32, order: Ordering) {
+        self.0[at / 4].store(value, order);
+    }
+    fn load_u64(&self, _: usize, _: Ordering) -> u64 {
+        unreachable!("rings have 32-bit words only")
+    }
+    fn store_u64(&self, _: usize, _: u64, _: Ordering) {
+        unreachable!("rings have 32-bit words only")
+    }
+    fn copy_out(&self, at: usize, out: &mut [u8]) {
+        for (i, chunk) in out.chunks_mut(4).enumerate() {
+            chunk.copy_from_slice(&self.0[at / 4 + i].load(Ordering::Relaxed).to_le_bytes());
+        }
+    }
+    fn copy_in(&self, at: usize, bytes: &[u8]) {
+        for (i, chunk) in bytes.chunks(4).enumerate() {
+            let word = u32::from_le_bytes(chunk.try_into().expect("multiples of 4"));
+            self.0[at / 4 + i].store(word, Ordering::Relaxed);
+        }
+    }
+    fn full_barrier(&self) {
+        fence(Ordering::SeqCst);
+    }
+    fn read_barrier(&self) {
+        fence(Ordering::Acquire);
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Op {
+    Request,
+    PublishRequests,
+    Take,
+    Answer,
+    PublishResponses,
+    Collect,
+    AskRequests,
+    AskResponses,
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    prop_oneof![
+        4 => Just(Op::Request),
+        2 => Just(Op::PublishRequests),
+        4 => Just(Op::Take),
+        4 => Just(Op::Answer),
+        2 => Just(Op::PublishResponses),
+        4 => Just(Op::Collect),
+        1 => Just(Op::AskRequests),
+        1 => Just(Op::AskResponses),
+    ]
+}
+
+const LAYOUT: RingLayout = RingLayout::one_page::<u64, u64>();
+
+proptest! {
+    /// Whatever the two sides do in whatever order, wherever the indices start: entries come out
+    /// as they went in, nothing is lost, and whoever asked for an event gets one.
+    #[test]
+    fn behaves_like_two_queues(start in prop_oneof![any::<u32>(), (u32::MAX - 40)..=u32::MAX],
+                               ops in proptest::collection::vec(op(), 1..400)) {
+        let page = Page::new(4096);
+        let mut front = Front::<_, u64, u64>::starting_at(&page, LAYOUT, start);
+        let mut back = Back::<_, u64, u64>::attach(&page, LAYOUT);
+        let (mut hidden_req, mut requests) = (0, VecDeque::new());
+        let (mut hidden_rsp, mut taken, mut responses) = (0, VecDeque::new(), VecDeque::new());
+        let (mut back_sleeps, mut front_sleeps) = (true, true);
+        let mut next = 0u64;
+        for op in ops {
+            match op {
+                Op::Request => {
+                    let room = front.free() > 0;
+                    prop_assert_eq!(front.push(&next).is_ok(), room);
+                    if room {
+                        requests.push_back(next);
+                        hidden_req += 1;
+                        next += 1;
+                    }
+                }
+                Op::PublishRequests => {
+                    let event = front.publish();
+                    if back_sleeps && hidden_req > 0 {
+                        prop_assert!(event, "the back sleeps and gets no event");
+                    }
+                    if event { back_sleeps = false; }
+                    hidden_req = 0;
+                }
+                Op::Take => {
+                    let visible = requests.len() - hidden_req;
+                    prop_assert_eq!(back.pending().unwrap() as usize, visible);
+                    if visible > 0 {
+                        let got = back.pop();
+                        prop_assert_eq!(Some(got), requests.pop_front());
+                        taken.push_back(got);
+                    }
+                }
+                Op::Answer => {
+                    let can = back.unanswered() > 0;
+                    let answer = taken.front().copied().unwrap_or(0) ^ u64::MAX;
+                    prop_assert_eq!(back.push(&answer).is_ok(), can);
+                    if can {
+                        taken.pop_front();
+                        responses.push_back(answer);
+                        hidden_rsp += 1;
+                    }
+                }
+                Op::PublishResponses => {
+                    let event = back.publish();
+                    if front_sleeps && hidden_rsp > 0 {
+                        prop_assert!(event, "the front sleeps and gets no event");
+                    }
+                    if event { front_sleeps = false; }
+                    hidden_rsp = 0;
+                }
+                Op::Collect => {
+                    let visible = responses.len() - hidden_rsp;
+                    prop_assert_eq!(front.pending().unwrap() as usize, visible);
+                    if visible > 0 {
+                        prop_assert_eq!(Some(front.pop()), responses.pop_front());
+                    }
+                }
+                Op::AskRequests => back_sleeps = back.pending_or_ask().unwrap() == 0,
+                Op::AskResponses => front_sleeps = front.pending_or_ask().unwrap() == 0,
+            }
+        }
+    }
+
+    /// A peer writes anything into the indices: an error or a count that the ring can hold.
+    #[test]
+    fn an_index_that_runs_ahead_is_an_error(start: u32, claim: u32, outstanding in 0u32..200) {
+        let page = Page::new(4096);
+        let mut front = Front::<_, u64, u64>::starting_at(&page, LAYOUT, start);
+        for n in 0..outstanding {
+            front.push(&u64::from(n)).unwrap();
+        }
+        let _ = front.publish();
+        page.store_u32(LAYOUT.rsp_prod, claim, Ordering::Relaxed);
+        match front.pending() {
+            Ok(count) => prop_assert!(count <= outstanding),
+            Err(error) => prop_assert!(error.outstanding > outstanding),
+        }
+        page.store_u32(LAYOUT.rsp_prod, start, Ordering::Relaxed);
+        let back = Back::<_, u64, u64>::attach(&page, LAYOUT);
+        page.store_u32(LAYOUT.req_prod, claim, Ordering::Relaxed);
+        if let Ok(count) = back.pending() {
+            prop_assert!(count <= LAYOUT.slots);
+        }
+    }
+}
+
+#[test]
+fn netif_rings_have_the_sizes_that_linux_has() {
+    use crate::netif::{RxRequest, RxResponse, TxRequest, TxResponse};
+    assert_eq!(RingLayout::one_page::<TxRequest, TxResponse>().slots, 256);
+    assert_eq!(RingLayout::one_page::<RxRequest, RxResponse>().slots, 256);
+    let tx = RingLayout::one_page::<TxRequest, TxResponse>();
+    assert_eq!(
+        (tx.req_prod, tx.req_event, tx.rsp_prod, tx.rsp_event),
+        (0, 4, 8, 12)
+    );
+    assert_eq!((tx.slots_at, tx.stride), (64, 12));
+}
+
+#[test]
+fn notify_arithmetic_is_right_at_the_wrap() {
+    assert!(wants_event(0, u32::MAX, 1));
+    assert!(wants_event(1, u32::MAX, 1));
+    assert!(!wants_event(2, u32::MAX, 1));
+    assert!(!wants_event(u32::MAX, u32::MAX, 1));
+    assert!(wants_event(u32::MAX, u32::MAX - 1, u32::MAX));
+}

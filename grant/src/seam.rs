@@ -1,0 +1,31 @@
+//! The seam: what a frontend or a backend may ask of the hypervisor it runs on.
+//!
+//! Small traits that take `&self`: a simulator holds many domains in one process, so nothing may
+//! be global. All of them together are a [`Hypervisor`]. A network card's queue is a
+//! [`NicPort`], which is not the hypervisor's and therefore stands apart.
+//!
+//! No method panics on anything that a peer did.
+
+mod copier;
+mod events;
+mod granter;
+mod host;
+mod nic;
+mod share;
+mod store;
+
+pub use copier::{CallFailed, Copier, CopyOp, End};
+pub use events::{EventError, Events, PortId};
+pub use granter::{
+    Access, Buffer, Granter, MAX_SEGMENTS, NoBuffer, Pinned, ReceiveArea, Refused, Segment,
+    piece_in_page,
+};
+pub use host::{Host, Instant};
+pub use nic::{Arrival, NicCapabilities, NicError, NicPort, Offload, Unsent};
+pub use share::{Share, Shared};
+pub use store::{Change, Store, StoreError, WatchEvent};
+
+/// Everything that a driver needs of the hypervisor that it runs on.
+pub trait Hypervisor: Host + Granter + Copier + Share + Events + Store {}
+
+impl<H: Host + Granter + Copier + Share + Events + Store> Hypervisor for H {}

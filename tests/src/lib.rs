@@ -1,0 +1,1 @@
+//! End-to-end, hostile-peer and loom tests of xenvelope

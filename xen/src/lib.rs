@@ -1,0 +1,1 @@
+//! The seam over Xen's own devices and hypercalls
