@@ -1,1 +1,29 @@
-//! The driver domain's side: netif back half, switch, control plane, forwarding tables, direct-channel relay
+//! The driver domain's side of xenvelope.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`driver_domain`] | the loop: takes from all guests and the uplink, switches, delivers |
+//! | [`netback`] | netif's back half: a guest's requests taken apart, a frame put into its buffers |
+//! | [`control`] | the control plane over the store: handshakes, keys |
+//! | [`manager`] | who may reach whom and by which way: forwarding tables, direct channels |
+//! | [`uplink`] | the port towards the outside: a NIC's PF |
+//!
+//! A guest is not trusted: what it writes into a ring is copied once, checked, and an error ends
+//! that guest's interface and nobody else's.
+#![forbid(unsafe_code)]
+#![deny(missing_docs)]
+
+pub mod control;
+pub mod counters;
+pub mod driver_domain;
+mod envelopes;
+mod forward;
+pub mod manager;
+pub mod netback;
+pub mod uplink;
+mod vif;
+
+pub use counters::{Counters, DropReason};
+pub use driver_domain::{Backend, BackendError, Config};
+pub use manager::{DefaultRoute, Manager, Member, PairRoute};
+pub use uplink::PfControl;

@@ -3,6 +3,10 @@
 //! States: `xen/include/public/io/xenbus.h`. Standard keys: `xen/include/public/io/netif.h`.
 //! Keys that are ours alone stand at the end, and follow the standard ones' naming.
 
+mod directory;
+
+pub use directory::{Directory, PATH_MAX, Transaction};
+
 /// `enum xenbus_state`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum XenbusState {
@@ -107,6 +111,8 @@ pub mod key {
     pub const FORWARDING_TABLE_REF: &str = "forwarding-table-ref";
     /// Ours: how many pages the forwarding table has.
     pub const FORWARDING_TABLE_PAGES: &str = "forwarding-table-pages";
+    /// Ours, in the frontend's directory: whether it has a VF with a link.
+    pub const VF_LINK: &str = "vf-link";
     /// Ours, both directories: direct channels, one child for each, named by channel number.
     pub const DIRECT: &str = "direct";
     /// Ours, in a direct channel of the backend's directory: domid of the other guest.

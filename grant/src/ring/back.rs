@@ -130,4 +130,9 @@ where
     pub fn words(&self) -> &W {
         &self.words
     }
+
+    /// The memory, when the ring is no longer used.
+    pub fn into_words(self) -> W {
+        self.words
+    }
 }

@@ -58,6 +58,29 @@ where
         }
     }
 
+    /// A ring that the other side has initialised, with nothing outstanding: `FRONT_RING_ATTACH`
+    /// for a channel whose pages the consumer gave. It begins where the index stands; a wrong
+    /// index there harms only the channel of who wrote it.
+    ///
+    /// # Panics
+    /// If the pages are smaller than the layout, or a slot type is larger than the stride.
+    pub fn attach(words: W, layout: RingLayout) -> Self {
+        assert!(
+            words.size() >= layout.size(),
+            "the ring does not fit its pages"
+        );
+        assert!(size_of::<Req>() <= layout.stride && size_of::<Rsp>() <= layout.stride);
+        let start = words.load_u32(layout.req_prod, Acquire);
+        Front {
+            words,
+            layout,
+            req_prod: start,
+            published: start,
+            rsp_cons: start,
+            slots: PhantomData,
+        }
+    }
+
     /// How many requests can be put in: `RING_FREE_REQUESTS`.
     pub fn free(&self) -> u32 {
         self.layout.slots - self.outstanding()

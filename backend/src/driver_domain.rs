@@ -1,0 +1,203 @@
+//! The driver domain's loop.
+//!
+//! A round takes what all guests and the uplink have, finds out where it goes, copies it with
+//! two calls (headers, then everything), and answers. Nothing waits for a guest that is slow: no
+//! receive buffer means drop.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use thiserror::Error;
+use xenvelope_grant::GrantError;
+use xenvelope_grant::seam::{
+    EventError, Hypervisor, Instant, NicPort, NoBuffer, PortId, StoreError,
+};
+use xenvelope_switch::table::TableError;
+use xenvelope_switch::{PortConfig, PortError, Switch};
+
+use crate::counters::Counters;
+use crate::forward::Round;
+use crate::manager::Manager;
+use crate::netback::NetbackError;
+use crate::uplink::PfControl;
+use crate::vif::Vif;
+
+/// Why an interface could not be served.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
+pub enum BackendError {
+    /// Reading or writing the store failed.
+    #[error("store: {0}")]
+    Store(#[from] StoreError),
+    /// Sharing or mapping pages failed.
+    #[error("grant: {0}")]
+    Grant(#[from] GrantError),
+    /// No event channel.
+    #[error("event channel: {0}")]
+    Event(#[from] EventError),
+    /// No memory for headers.
+    #[error("buffers: {0}")]
+    Memory(#[from] NoBuffer),
+    /// The guest broke netif.
+    #[error("netif: {0}")]
+    Netif(#[from] NetbackError),
+    /// The switch does not take the port.
+    #[error("switch: {0}")]
+    Switch(#[from] PortError),
+    /// The forwarding table's pages do not hold a table.
+    #[error("forwarding table: {0}")]
+    Table(#[from] TableError),
+    /// The toolstack gave the interface no MAC address that makes sense.
+    #[error("the interface has no valid MAC address in the store")]
+    Mac,
+    /// The frontend does not ask for received frames to be copied.
+    #[error("the frontend wants pages flipped, which nobody does any more")]
+    NoRxCopy,
+}
+
+/// What can be set for the driver domain.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Config {
+    /// Whether envelopes are offered to guests. Without them this is a netif backend like any
+    /// other.
+    pub envelopes: bool,
+    /// Pages of each guest's forwarding table: 1 to 16. A page holds 64 entries.
+    pub table_pages: usize,
+    /// How often the tables' heart beats.
+    pub heartbeat: Duration,
+    /// The manager's epoch: grows with each start on a host. Incarnations are made from it.
+    pub epoch: u64,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Config {
+            envelopes: true,
+            table_pages: 4,
+            heartbeat: Duration::from_millis(500),
+            epoch: 1,
+        }
+    }
+}
+
+/// The uplink's port in the switch.
+pub(crate) const UPLINK: xenvelope_switch::PortId = xenvelope_switch::PortId(0);
+
+/// The driver domain's process: serves the interfaces of all guests.
+pub struct Backend<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> {
+    pub(crate) host: H,
+    pub(crate) config: Config,
+    pub(crate) uplink: Option<N>,
+    pub(crate) card: C,
+    pub(crate) switch: Switch,
+    /// By port number.
+    pub(crate) vifs: BTreeMap<u32, Vif<H>>,
+    pub(crate) next_port: u32,
+    pub(crate) incarnations: u64,
+    pub(crate) manager: Manager,
+    pub(crate) round: Round<H>,
+    pub(crate) counters: Counters,
+    pub(crate) beat_at: Instant,
+}
+
+impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
+    /// A driver domain with an uplink, if there is one. It serves the interfaces that the
+    /// toolstack puts under `backend/vif`.
+    pub fn new(host: H, config: Config, uplink: Option<N>, card: C) -> Result<Self, BackendError> {
+        let mut switch = Switch::new();
+        if uplink.is_some() {
+            switch.add_port(UPLINK, PortConfig::Uplink)?;
+        }
+        let round = Round::new(&host)?;
+        let mut backend = Backend {
+            host,
+            config,
+            uplink,
+            card,
+            switch,
+            vifs: BTreeMap::new(),
+            next_port: 1,
+            incarnations: 0,
+            manager: Manager::default(),
+            round,
+            counters: Counters::default(),
+            beat_at: Instant::default(),
+        };
+        backend.watch_toolstack()?;
+        Ok(backend)
+    }
+
+    /// Who may reach whom and by which way. Changes take effect at the next [`Backend::poll`].
+    pub fn manager(&mut self) -> &mut Manager {
+        &mut self.manager
+    }
+
+    /// What has been done so far.
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// Interfaces that carry frames.
+    pub fn connected(&self) -> usize {
+        self.vifs.values().filter(|vif| vif.rings.is_some()).count()
+    }
+
+    /// The hypervisor that we run on.
+    pub fn host(&self) -> &H {
+        &self.host
+    }
+
+    /// One round. Whether there was anything to do.
+    pub fn poll(&mut self, now: Instant) -> bool {
+        let mut busy = self.poll_store();
+        busy |= self.poll_manager();
+        busy |= self.forward(now);
+        if now >= self.beat_at {
+            self.beat_at = now + self.config.heartbeat;
+            for vif in self.vifs.values_mut() {
+                if let Some(table) = &mut vif.table {
+                    table.beat();
+                }
+            }
+        }
+        busy
+    }
+
+    /// Sleeps until something comes, or until `until`. Returns at once if something is there.
+    pub fn wait(&mut self, until: Instant) {
+        if self.ask_for_events() {
+            return;
+        }
+        let mut fired = [PortId(0); 256];
+        let count = self.host.wait(&mut fired, until.min(self.beat_at));
+        // Unmask first, look at the rings after.
+        for id in &fired[..count] {
+            if let Some(uplink) = self
+                .uplink
+                .as_ref()
+                .filter(|uplink| uplink.interrupt() == *id)
+            {
+                uplink.unmask();
+            } else if let Some(rings) = self
+                .vifs
+                .values()
+                .filter_map(|vif| vif.rings.as_ref())
+                .find(|rings| self.host.id(&rings.port) == *id)
+            {
+                self.host.unmask(&rings.port);
+            }
+        }
+    }
+
+    /// Asks every ring for an event, and says whether one has something already. A ring that is
+    /// broken counts as something: the next round closes it.
+    fn ask_for_events(&mut self) -> bool {
+        let mut waiting = false;
+        for rings in self.vifs.values_mut().filter_map(|vif| vif.rings.as_mut()) {
+            waiting |= rings.tx.pending_or_ask().map_or(true, |count| count > 0);
+            if let Some(envelopes) = &mut rings.envelopes {
+                waiting |= envelopes.pending_or_ask().map_or(true, |count| count > 0);
+            }
+        }
+        waiting
+    }
+}

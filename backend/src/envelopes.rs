@@ -1,0 +1,245 @@
+//! Envelopes through the driver domain: passed on to guests that know them; taken, as their
+//! destination, for guests that do not.
+
+use xenvelope_grant::seam::{Buffer, End, Hypervisor, Instant, NicPort};
+use xenvelope_switch::envelope::{
+    Addresses, Body, Deliver, Envelope, EnvelopeBuilder, FrameRecord,
+};
+use xenvelope_switch::{Destination, EthernetHeader, Forward, PortId};
+
+use crate::counters::DropReason;
+use crate::driver_domain::{Backend, UPLINK};
+use crate::forward::{Frame, Sources};
+use crate::netback::Source;
+use crate::uplink::PfControl;
+
+/// Envelopes that one guest gets in a round before others have their turn.
+const BUDGET: u32 = 64;
+
+impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
+    /// Takes envelopes from all guests. Whether there were any.
+    pub(crate) fn take_envelopes(&mut self, now: Instant) -> bool {
+        let mut busy = false;
+        let ports: Vec<u32> = self
+            .vifs
+            .iter()
+            .filter(|(_, vif)| {
+                vif.rings
+                    .as_ref()
+                    .is_some_and(|rings| rings.envelopes.is_some())
+            })
+            .map(|(port, _)| *port)
+            .collect();
+        for port in ports {
+            let waiting = match self.channel(port).map(|channel| channel.pending()) {
+                Some(Ok(waiting)) => waiting.min(BUDGET),
+                Some(Err(error)) => {
+                    tracing::warn!(port, %error, "guest broke its envelope ring, closing");
+                    self.counters.closed_hostile += 1;
+                    self.close_vif(port);
+                    continue;
+                }
+                None => continue,
+            };
+            for _ in 0..waiting {
+                let Some(slot) = self.channel(port).map(|channel| channel.pop()) else {
+                    break;
+                };
+                busy = true;
+                self.switch_envelope(PortId(port), &slot.0, now);
+            }
+        }
+        busy
+    }
+
+    /// One envelope through the switch: the same checks of source and VLAN as any frame.
+    pub(crate) fn switch_envelope(&mut self, from: PortId, bytes: &[u8], now: Instant) {
+        let Ok(envelope) = Envelope::parse(bytes) else {
+            return self.counters.drop_frames(DropReason::Malformed, 1);
+        };
+        let frames = match &envelope.body {
+            Body::Deliver(deliver) => deliver.frames.clone().count() as u64,
+            _ => 0,
+        };
+        let result = match self.switch.ingress(from, &envelope.header, now.0) {
+            Err(discard) => Err(discard.into()),
+            Ok(Forward {
+                vid,
+                to: Destination::Port(to),
+            }) => {
+                if self.switch.egress_tag(to, vid) != envelope.header.tci {
+                    Err(DropReason::CannotTake)
+                } else {
+                    self.envelope_to(from, to, vid, &envelope, bytes, now)
+                }
+            }
+            // An envelope names one destination's grants: it is never flooded.
+            Ok(Forward {
+                to: Destination::Flood,
+                ..
+            }) => Err(DropReason::NoDestination),
+        };
+        if let Err(reason) = result {
+            self.counters.drop_frames(reason, frames);
+        }
+    }
+
+    fn envelope_to(
+        &mut self,
+        from: PortId,
+        to: PortId,
+        vid: u16,
+        envelope: &Envelope<'_>,
+        bytes: &[u8],
+        now: Instant,
+    ) -> Result<(), DropReason> {
+        if to == UPLINK {
+            return Err(DropReason::NoDestination);
+        }
+        if let Some(channel) = self.channel(to.0) {
+            channel.room().map_err(|_| DropReason::ChannelFull)?;
+            channel.push(bytes).map_err(|_| DropReason::ChannelFull)?;
+            self.counters.envelopes_forwarded += 1;
+            return Ok(());
+        }
+        match envelope.body.clone() {
+            Body::Deliver(deliver) if from != UPLINK => {
+                self.take_for(from, to, vid, &envelope.header, deliver, now)
+            }
+            // A guest without envelopes has sent none: there is nothing to be done with.
+            _ => Err(DropReason::NoDestination),
+        }
+    }
+
+    /// We are the destination, for a guest without envelopes: its frames are copied straight
+    /// from the sender's pages into that guest's receive buffers.
+    fn take_for(
+        &mut self,
+        from: PortId,
+        to: PortId,
+        vid: u16,
+        header: &EthernetHeader,
+        deliver: Deliver<'_>,
+        now: Instant,
+    ) -> Result<(), DropReason> {
+        let head = deliver.head;
+        // Our channel vouches for the sender; it has no reason to tag.
+        if head.tagged {
+            return Err(DropReason::Malformed);
+        }
+        let granted = deliver.frames.clone().any(|frame| frame.segments.len() > 0);
+        let vif = self
+            .vifs
+            .get_mut(&from.0)
+            .ok_or(DropReason::NoDestination)?;
+        let guest = vif.guest;
+        let rings = vif.rings.as_mut().ok_or(DropReason::NoDestination)?;
+        rings
+            .window
+            .check(head.epoch, head.sequence)
+            .map_err(|_| DropReason::Replayed)?;
+        rings
+            .window
+            .accept(head.epoch, head.sequence, head.nonce, granted, now);
+        rings.done_to = Some(Addresses {
+            destination: header.source,
+            source: header.destination,
+            tci: header.tci,
+        });
+        if granted && !self.round.dones.contains(&from.0) {
+            self.round.dones.push(from.0);
+        }
+        self.counters.envelopes_taken += 1;
+        for record in deliver.frames {
+            if let Err(reason) = self.take_frame(guest, to, vid, header, &record) {
+                self.counters.drop_frames(reason, 1);
+            }
+        }
+        Ok(())
+    }
+
+    fn take_frame(
+        &mut self,
+        guest: xenvelope_grant::DomId,
+        to: PortId,
+        vid: u16,
+        header: &EthernetHeader,
+        record: &FrameRecord<'_>,
+    ) -> Result<(), DropReason> {
+        let slot = self.round.slot().ok_or(DropReason::NoBuffer)?;
+        let header = EthernetHeader {
+            ether_type: record.head.ether_type,
+            ..*header
+        };
+        let mut bytes = [0; 18];
+        let length = header.write(&mut bytes);
+        let scratch = &mut self.round.buffers[0];
+        scratch.put(slot, &bytes[..length]);
+        scratch.put(slot + length, record.inline);
+        let mut sources = Sources::new();
+        let first = length + record.inline.len();
+        sources.push(Source {
+            end: End::Local {
+                buffer: 0,
+                offset: slot as u32,
+            },
+            len: first,
+        });
+        for segment in record.segments.clone() {
+            let (gref, offset) = (segment.gref, segment.offset);
+            let end = End::Foreign {
+                dom: guest,
+                gref,
+                offset,
+            };
+            sources
+                .try_push(Source {
+                    end,
+                    len: segment.len as usize,
+                })
+                .map_err(|_| DropReason::Malformed)?;
+        }
+        let total = length + record.head.total as usize;
+        let offload = record.head.offload;
+        self.deliver(
+            to,
+            vid,
+            &Frame {
+                header,
+                slot,
+                sources: &sources,
+                total,
+                offload,
+            },
+        )
+    }
+
+    /// Says done to the guests whose frames we have taken, after the copy.
+    pub(crate) fn send_dones(&mut self) {
+        let mut dones = std::mem::take(&mut self.round.dones);
+        for port in dones.drain(..) {
+            let Some(rings) = self.vifs.get_mut(&port).and_then(|vif| vif.rings.as_mut()) else {
+                continue;
+            };
+            let (Some(done), Some(addresses)) = (rings.window.done(), rings.done_to) else {
+                continue;
+            };
+            let Some(channel) = &mut rings.envelopes else {
+                continue;
+            };
+            // Our own epoch is of no use to it: we send it nothing that it would acknowledge.
+            let mut builder = EnvelopeBuilder::done(addresses, 0, done);
+            if channel.room().is_ok_and(|room| room > 0) && channel.push(builder.finish()).is_ok() {
+                rings.window.told();
+            }
+        }
+        self.round.dones = dones;
+    }
+
+    fn channel(
+        &mut self,
+        port: u32,
+    ) -> Option<&mut xenvelope_switch::channel::EnvelopeChannel<H::Pages>> {
+        self.vifs.get_mut(&port)?.rings.as_mut()?.envelopes.as_mut()
+    }
+}

@@ -1,0 +1,171 @@
+//! Direct channels: relaying between two guests what each must know.
+//!
+//! The lower port listens. The steps, each driven by a change of the store: tell the listener;
+//! when it has opened a port and granted its ring, tell the other; when that has granted its
+//! ring, tell the listener; when both are Connected, put the channel into the tables.
+
+use xenvelope_grant::seam::{Change, Hypervisor, NicPort, StoreError};
+use xenvelope_grant::xenbus::{Directory, Transaction, XenbusState, key};
+use xenvelope_switch::channel::RING_PAGES;
+
+use super::{DirectChannel, Manager};
+use crate::driver_domain::Backend;
+use crate::uplink::PfControl;
+
+impl Manager {
+    /// The number of the channel between two ports at `of`'s side, if it is up.
+    pub(super) fn channel_number(&self, of: u32, to: u32) -> Option<u16> {
+        let channel = self
+            .channels
+            .get(&(of.min(to), of.max(to)))
+            .filter(|channel| channel.up)?;
+        Some(if of < to {
+            channel.numbers.0
+        } else {
+            channel.numbers.1
+        })
+    }
+}
+
+impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
+    /// Begins channels that are wanted and not there, and ends those that are not wanted.
+    pub(super) fn arrange_channels(&mut self, wanted: &[(u32, u32)]) {
+        let gone: Vec<(u32, u32)> = self
+            .manager
+            .channels
+            .keys()
+            .filter(|pair| !wanted.contains(pair))
+            .copied()
+            .collect();
+        for pair in gone {
+            if let Some(channel) = self.manager.channels.remove(&pair) {
+                for (port, number) in [(pair.0, channel.numbers.0), (pair.1, channel.numbers.1)] {
+                    if let Some(directory) = self.arranged(port, number) {
+                        let _ = self.host.commit(&[Change::Remove {
+                            path: directory.path(),
+                        }]);
+                    }
+                }
+            }
+        }
+        for pair in wanted {
+            if self.manager.channels.contains_key(pair) {
+                continue;
+            }
+            let numbers = (
+                self.manager.free_number(pair.0),
+                self.manager.free_number(pair.1),
+            );
+            let channel = DirectChannel {
+                numbers,
+                offered: false,
+                answered: false,
+                up: false,
+            };
+            if let Err(error) = self.tell(pair.0, numbers.0, pair.1, "listen", |_| Ok(())) {
+                tracing::warn!(%error, "cannot arrange a direct channel");
+                continue;
+            }
+            self.manager.channels.insert(*pair, channel);
+        }
+    }
+
+    /// Something changed in a guest's part of the store: a step forward for its channels.
+    pub(crate) fn poll_relay(&mut self, port: u32) {
+        let pairs: Vec<(u32, u32)> = self
+            .manager
+            .channels
+            .keys()
+            .filter(|(a, b)| *a == port || *b == port)
+            .copied()
+            .collect();
+        for pair in pairs {
+            // What is not in the store yet comes with a later change.
+            let _ = self.step(pair);
+        }
+    }
+
+    fn step(&mut self, pair: (u32, u32)) -> Result<(), StoreError> {
+        let Some(mut channel) = self.manager.channels.get(&pair).copied() else {
+            return Ok(());
+        };
+        let (listener, connector) = (
+            self.said(pair.0, channel.numbers.0)
+                .ok_or(StoreError::NoEntry)?,
+            self.said(pair.1, channel.numbers.1)
+                .ok_or(StoreError::NoEntry)?,
+        );
+        if !channel.offered && listener.state(&self.host) == XenbusState::Initialised {
+            let remote = listener.word(&self.host, key::EVENT_CHANNEL)?;
+            let refs =
+                listener.refs::<RING_PAGES>(&self.host, key::ENVELOPE_TX_RING_REF, RING_PAGES)?;
+            self.tell(pair.1, channel.numbers.1, pair.0, "connect", |telling| {
+                let (keys, directory, reader) = telling;
+                keys.write(directory, key::EVENT_CHANNEL, remote, reader)
+                    .refs(directory, key::ENVELOPE_RX_RING_REF, &refs, reader);
+                Ok(())
+            })?;
+            channel.offered = true;
+        }
+        let heard = connector.state(&self.host);
+        if channel.offered && !channel.answered && heard != XenbusState::Unknown {
+            let refs =
+                connector.refs::<RING_PAGES>(&self.host, key::ENVELOPE_TX_RING_REF, RING_PAGES)?;
+            self.tell(pair.0, channel.numbers.0, pair.1, "listen", |telling| {
+                let (keys, directory, reader) = telling;
+                keys.refs(directory, key::ENVELOPE_RX_RING_REF, &refs, reader);
+                Ok(())
+            })?;
+            channel.answered = true;
+        }
+        let up = channel.answered
+            && heard == XenbusState::Connected
+            && listener.state(&self.host) == XenbusState::Connected;
+        if up != channel.up {
+            channel.up = up;
+            self.manager.touch();
+        }
+        self.manager.channels.insert(pair, channel);
+        Ok(())
+    }
+
+    /// Writes what a side must know of its channel `number` to `peer`.
+    fn tell(
+        &self,
+        port: u32,
+        number: u16,
+        peer: u32,
+        role: &str,
+        more: impl FnOnce(
+            (&mut Transaction, &Directory, Option<xenvelope_grant::DomId>),
+        ) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        let directory = self.arranged(port, number).ok_or(StoreError::NoEntry)?;
+        let peer = self.vifs.get(&peer).ok_or(StoreError::NoEntry)?;
+        let reader = self.vifs.get(&port).map(|vif| vif.guest);
+        let mut keys = Transaction::new();
+        keys.write(&directory, key::PEER_ID, peer.guest.0, reader)
+            .write(&directory, key::PEER_INCARNATION, peer.incarnation, reader)
+            .write(&directory, key::ROLE, role, reader);
+        more((&mut keys, &directory, reader))?;
+        keys.commit(&self.host)
+    }
+
+    /// Where we write what a side must know.
+    fn arranged(&self, port: u32, number: u16) -> Option<Directory> {
+        let vif = self.vifs.get(&port)?;
+        vif.back
+            .child(key::DIRECT)
+            .and_then(|directory| directory.child(number))
+            .ok()
+    }
+
+    /// Where a side says what the other must know.
+    fn said(&self, port: u32, number: u16) -> Option<Directory> {
+        let vif = self.vifs.get(&port)?;
+        vif.front
+            .child(key::DIRECT)
+            .and_then(|directory| directory.child(number))
+            .ok()
+    }
+}

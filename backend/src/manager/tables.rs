@@ -1,0 +1,158 @@
+//! The forwarding tables: one for each frontend, with what it may reach.
+
+use std::collections::BTreeMap;
+
+use xenvelope_grant::Peer;
+use xenvelope_grant::seam::{Hypervisor, NicPort};
+use xenvelope_switch::table::{CHANNEL_DRIVER_DOMAIN, CHANNEL_VF, Entry, EntryFlags};
+use xenvelope_switch::{MacAddress, PortId};
+
+use super::{DefaultRoute, PairRoute};
+use crate::driver_domain::Backend;
+use crate::uplink::PfControl;
+
+/// What the manager knows of an interface that is connected.
+#[derive(Clone, Copy)]
+struct Endpoint {
+    port: u32,
+    mac: MacAddress,
+    peer: Peer,
+    envelopes: bool,
+    vf: bool,
+}
+
+impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
+    /// Brings tables, floods and direct channels in line with what is asked for and what is
+    /// there. Whether anything had changed.
+    pub(crate) fn poll_manager(&mut self) -> bool {
+        if !self.manager.take_dirty() {
+            return false;
+        }
+        let endpoints: Vec<Endpoint> = self
+            .vifs
+            .iter()
+            .filter_map(|(port, vif)| {
+                let rings = vif.rings.as_ref()?;
+                let peer = Peer {
+                    domid: vif.guest,
+                    incarnation: vif.incarnation,
+                };
+                let envelopes = rings.envelopes.is_some();
+                Some(Endpoint {
+                    port: *port,
+                    mac: vif.mac,
+                    peer,
+                    envelopes,
+                    vf: vif.vf,
+                })
+            })
+            .collect();
+        self.arrange_channels(&self.wanted_channels(&endpoints));
+        for of in endpoints.iter().filter(|endpoint| endpoint.envelopes) {
+            let wanted: BTreeMap<MacAddress, Entry> = endpoints
+                .iter()
+                .filter(|to| to.port != of.port)
+                .filter(|to| self.manager.may_reach(of.mac, to.mac))
+                .map(|to| (to.mac, self.entry(of, to)))
+                .collect();
+            let default = if of.vf && self.manager.default_route(of.mac) == DefaultRoute::Auto {
+                CHANNEL_VF
+            } else {
+                CHANNEL_DRIVER_DOMAIN
+            };
+            // Who has a VF as default route gets floods by the VF, and not from us too.
+            self.switch
+                .set_flood(PortId(of.port), default != CHANNEL_VF);
+            let Some(table) = self
+                .vifs
+                .get_mut(&of.port)
+                .and_then(|vif| vif.table.as_mut())
+            else {
+                continue;
+            };
+            let stale: Vec<Entry> = table
+                .entries()
+                .filter(|entry| !wanted.contains_key(&entry.mac))
+                .collect();
+            for entry in stale {
+                table.remove(entry.mac, entry.vid);
+            }
+            let present: BTreeMap<MacAddress, Entry> =
+                table.entries().map(|entry| (entry.mac, entry)).collect();
+            for (mac, entry) in wanted {
+                if present.get(&mac) != Some(&entry) && table.insert(entry).is_err() {
+                    // Frames to it take the default route, where the same rules hold.
+                    tracing::warn!(%mac, "forwarding table is full");
+                }
+            }
+            table.set_default_route(default);
+        }
+        for endpoint in &endpoints {
+            // The card must pass frames for guests without a VF on to us.
+            let vid = self.manager.vlan(endpoint.mac);
+            self.card.reach(endpoint.mac, vid, !endpoint.vf);
+        }
+        true
+    }
+
+    /// The pairs that are to have a direct channel.
+    fn wanted_channels(&self, endpoints: &[Endpoint]) -> Vec<(u32, u32)> {
+        let mut wanted = Vec::new();
+        for (index, one) in endpoints.iter().enumerate() {
+            for other in &endpoints[index + 1..] {
+                if one.envelopes
+                    && other.envelopes
+                    && self.manager.route(one.mac, other.mac) == PairRoute::Direct
+                    && self.manager.may_reach(one.mac, other.mac)
+                {
+                    wanted.push((one.port, other.port));
+                }
+            }
+        }
+        wanted
+    }
+
+    /// The entry for `to` in the table of `of`.
+    fn entry(&self, of: &Endpoint, to: &Endpoint) -> Entry {
+        let mut entry = Entry {
+            mac: to.mac,
+            vid: 0,
+            peer: to.peer,
+            channel: CHANNEL_DRIVER_DOMAIN,
+            flags: EntryFlags::ENVELOPE,
+        };
+        let asked = self.manager.route(of.mac, to.mac);
+        if asked == PairRoute::Bridge {
+            entry.flags = EntryFlags::empty();
+            return entry;
+        }
+        if !to.envelopes {
+            // For a guest without envelopes we are the destination.
+            entry.peer = Peer {
+                domid: self.host.domid(),
+                incarnation: 0,
+            };
+            return entry;
+        }
+        let both_vf = of.vf && to.vf;
+        match asked {
+            PairRoute::NicFrame if both_vf => {
+                entry.channel = CHANNEL_VF;
+                entry.flags = EntryFlags::empty();
+            }
+            PairRoute::NicEnvelope | PairRoute::Auto if both_vf => {
+                entry.channel = CHANNEL_VF;
+                if !self.card.anti_spoof() {
+                    entry.flags |= EntryFlags::TAGGED;
+                }
+            }
+            PairRoute::Direct => {
+                if let Some(number) = self.manager.channel_number(of.port, to.port) {
+                    entry.channel = number;
+                }
+            }
+            _ => {}
+        }
+        entry
+    }
+}

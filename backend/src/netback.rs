@@ -1,0 +1,7 @@
+//! netif's back half: serves every guest, those too that know nothing of envelopes.
+
+mod assemble;
+mod deliver;
+
+pub use assemble::{Assembled, Fragment, NetbackError, assemble};
+pub use deliver::{Delivery, Source, plan, respond};

@@ -1,0 +1,169 @@
+//! Direct channels to other guests, as the manager arranges them.
+//!
+//! Guests may not write in each other's part of the store, so the manager relays. For channel N
+//! it makes `BACKEND/direct/N` with the peer's domid and incarnation and our role. Each side
+//! grants the other the ring that it sends on; the listening side also opens the port. What a
+//! side has to tell stands in its own `FRONTEND/direct/N`; what it must know of the other
+//! appears in `BACKEND/direct/N`. When the manager removes that, the channel is over.
+
+use alloc::vec::Vec;
+
+use xenvelope_grant::ring::{Back, Front};
+use xenvelope_grant::seam::{Access, Hypervisor, NicPort, Shared};
+use xenvelope_grant::xenbus::{Directory, Transaction, XenbusState, key};
+use xenvelope_grant::{DomId, Peer};
+use xenvelope_switch::channel::{EnvelopeChannel, LAYOUT, RING_PAGES, Slot};
+use xenvelope_switch::table::{FIRST_DIRECT_CHANNEL, MAX_CHANNEL};
+
+use crate::interface::{Frontend, FrontendError};
+
+/// A direct channel, connected or on the way.
+pub(crate) struct Direct<H: Hypervisor> {
+    pub number: u16,
+    pub peer: Peer,
+    pub port: H::Port,
+    /// The ring that we send on, until the peer's is there too.
+    pub sending: Option<H::Pages>,
+    pub channel: Option<EnvelopeChannel<H::Pages>>,
+    pub kick: bool,
+}
+
+impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
+    /// Looks at what the manager has arranged, and does our part of it.
+    pub(crate) fn poll_direct(&mut self) -> Result<(), FrontendError> {
+        let Ok(arranged) = self.control.back.child(key::DIRECT) else {
+            return Ok(());
+        };
+        let mut names = [0; 2048];
+        let names = self.host.list(arranged.path(), &mut names).unwrap_or("");
+        let numbers: Vec<u16> = names
+            .split('\0')
+            .filter_map(|name| name.parse().ok())
+            .filter(|number| (FIRST_DIRECT_CHANNEL..=MAX_CHANNEL).contains(number))
+            .collect();
+        self.close_direct(|direct| numbers.contains(&direct.number));
+        for number in numbers {
+            let theirs = arranged.child(number)?;
+            let peer = Peer {
+                domid: theirs.domid(&self.host, key::PEER_ID)?,
+                incarnation: theirs.number(&self.host, key::PEER_INCARNATION)?
+                    & Peer::INCARNATION_MASK,
+            };
+            // The number serves somebody else now.
+            self.close_direct(|direct| direct.number != number || direct.peer == peer);
+            if let Err(error) = self.arrange(number, peer, &theirs) {
+                // What is not there yet comes with a later change of the store.
+                if !matches!(error, FrontendError::Store(_)) {
+                    return Err(error);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// One channel: a step forward, if what it needs is there.
+    fn arrange(
+        &mut self,
+        number: u16,
+        peer: Peer,
+        theirs: &Directory,
+    ) -> Result<(), FrontendError> {
+        let backend = self.control.backend;
+        let ours = self.control.front.child(key::DIRECT)?.child(number)?;
+        let known = self
+            .direct
+            .iter()
+            .position(|direct| direct.number == number);
+        let index = match known {
+            Some(index) => index,
+            None => {
+                let listens = theirs.text(&self.host, key::ROLE)?.as_str() == "listen";
+                let port = if listens {
+                    self.host.listen(peer.domid)?
+                } else {
+                    let remote = theirs.word(&self.host, key::EVENT_CHANNEL)?;
+                    self.host.connect(peer.domid, remote)?
+                };
+                let sending = self.export_ring(peer.domid)?;
+                let mut told = Transaction::new();
+                if listens {
+                    told.write(
+                        &ours,
+                        key::EVENT_CHANNEL,
+                        self.host.id(&port).0,
+                        Some(backend),
+                    );
+                }
+                told.refs(
+                    &ours,
+                    key::ENVELOPE_TX_RING_REF,
+                    sending.refs(),
+                    Some(backend),
+                )
+                .state(&ours, XenbusState::Initialised, Some(backend))
+                .commit(&self.host)?;
+                let sending = Some(sending);
+                self.direct.push(Direct {
+                    number,
+                    peer,
+                    port,
+                    sending,
+                    channel: None,
+                    kick: false,
+                });
+                self.direct.len() - 1
+            }
+        };
+        if self.direct[index].channel.is_none() {
+            let refs =
+                theirs.refs::<RING_PAGES>(&self.host, key::ENVELOPE_RX_RING_REF, RING_PAGES)?;
+            let receiving = self.host.import(peer.domid, &refs, Access::Write)?;
+            let direct = &mut self.direct[index];
+            if let Some(sending) = direct.sending.take() {
+                let send = Front::attach(sending, LAYOUT);
+                let receive = Back::attach(receiving, LAYOUT);
+                direct.channel = Some(EnvelopeChannel::new(send, receive));
+            }
+            Transaction::new()
+                .state(&ours, XenbusState::Connected, Some(backend))
+                .commit(&self.host)?;
+        }
+        Ok(())
+    }
+
+    /// A ring that we send on, initialised, granted to `peer`.
+    fn export_ring(&self, peer: DomId) -> Result<H::Pages, FrontendError> {
+        let pages = self.host.export(peer, RING_PAGES, Access::Write)?;
+        Ok(Front::<_, Slot, ()>::new(pages, LAYOUT).into_words())
+    }
+
+    /// Closes the direct channels that are not to be kept. What was outstanding on them is
+    /// reclaimed by the peer's window.
+    pub(crate) fn close_direct(&mut self, keep: impl Fn(&Direct<H>) -> bool) {
+        let mut index = 0;
+        while index < self.direct.len() {
+            if keep(&self.direct[index]) {
+                index += 1;
+                continue;
+            }
+            let direct = self.direct.swap_remove(index);
+            let sending = match direct.channel {
+                Some(channel) => Some(channel.into_words().0),
+                None => direct.sending,
+            };
+            if let Some(pages) = sending {
+                let _ = self.host.unexport(pages);
+            }
+            if let Ok(ours) = self
+                .control
+                .front
+                .child(key::DIRECT)
+                .and_then(|dir| dir.child(direct.number))
+            {
+                let _ = self
+                    .host
+                    .commit(&[xenvelope_grant::seam::Change::Remove { path: ours.path() }]);
+            }
+        }
+    }
+}

@@ -1,0 +1,371 @@
+//! The interface: what a network stack sees of the whole, and the loop that drives it.
+//!
+//! One owner drives a frontend: `poll`, let the stack take and send frames, `flush`, and `wait`
+//! when nothing is to be done. Nothing in it is shared but what the protocols share.
+
+use alloc::collections::VecDeque;
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use thiserror::Error;
+use xenvelope_grant::seam::{
+    EventError, Hypervisor, Instant, NicPort, NoBuffer, PortId, StoreError,
+};
+use xenvelope_grant::{GrantError, Peer};
+use xenvelope_switch::MacAddress;
+use xenvelope_switch::channel::EnvelopeChannel;
+use xenvelope_switch::table::{TableError, TableReader};
+
+use crate::connect::Control;
+use crate::counters::{Counters, DropReason};
+use crate::direct::Direct;
+use crate::netfront::{NetifError, Receiver, Transmitter};
+use crate::peers::{Flow, Peers, Staged};
+use crate::receive::{Batch, Received};
+use crate::transmit::OpenEnvelope;
+
+/// What can be set for an interface.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Config {
+    /// Number of the interface in its guest: `device/vif/N`.
+    pub handle: u32,
+    /// Whether envelopes are offered. Without them this is a netif frontend like any other.
+    pub envelopes: bool,
+    /// After how long without a done a grant is taken back.
+    pub done_timeout: Duration,
+    /// For how long a done may wait for an envelope to ride on.
+    pub done_delay: Duration,
+    /// For how long frames of a flow wait for its older route to drain.
+    pub hold_timeout: Duration,
+    /// Granted frames that one peer may have outstanding or pinned.
+    pub peer_quota: usize,
+    /// Frames that wait for room in netif's ring.
+    pub backlog: usize,
+    /// After how long without a heartbeat the forwarding table is not believed any more.
+    pub table_stale: Duration,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Config {
+            handle: 0,
+            envelopes: true,
+            done_timeout: Duration::from_millis(500),
+            done_delay: Duration::from_millis(2),
+            hold_timeout: Duration::from_millis(20),
+            peer_quota: 2048,
+            backlog: 512,
+            table_stale: Duration::from_secs(3),
+        }
+    }
+}
+
+/// Why an interface could not be set up.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
+pub enum FrontendError {
+    /// Reading or writing the store failed.
+    #[error("store: {0}")]
+    Store(#[from] StoreError),
+    /// Sharing or mapping pages failed.
+    #[error("grant: {0}")]
+    Grant(#[from] GrantError),
+    /// No event channel.
+    #[error("event channel: {0}")]
+    Event(#[from] EventError),
+    /// No memory for the receive area.
+    #[error("receive area: {0}")]
+    Memory(#[from] NoBuffer),
+    /// The forwarding table is not one.
+    #[error("forwarding table: {0}")]
+    Table(#[from] TableError),
+    /// The backend broke netif.
+    #[error("netif: {0}")]
+    Netif(#[from] NetifError),
+    /// The toolstack gave no MAC address that makes sense.
+    #[error("the interface has no valid MAC address in the store")]
+    Mac,
+}
+
+/// How far the connection to the driver domain is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Link {
+    /// Waiting for the backend.
+    Down,
+    /// Connected: frames flow.
+    Up,
+    /// Closed, by the backend or since it broke the protocol.
+    Closed,
+}
+
+/// The connection to the driver domain.
+pub(crate) struct DriverDomain<H: Hypervisor> {
+    pub transmit: Transmitter<H, H::Pages>,
+    pub receive: Receiver<H, H::Pages>,
+    pub backlog: VecDeque<Staged<H::Buf>>,
+    pub envelopes: Option<EnvelopeChannel<H::Pages>>,
+    pub port: H::Port,
+    pub kick: bool,
+}
+
+/// The forwarding table, and when its heart last beat.
+pub(crate) struct Table<W> {
+    pub reader: TableReader<W>,
+    pub heartbeat: u64,
+    pub beat_at: Instant,
+    pub fresh: bool,
+}
+
+/// One network interface of a guest.
+pub struct Frontend<H: Hypervisor, N: NicPort<Buf = H::Buf>> {
+    pub(crate) host: H,
+    pub(crate) config: Config,
+    pub(crate) mac: MacAddress,
+    pub(crate) control: Control,
+    pub(crate) link: Link,
+    pub(crate) table: Option<Table<H::Pages>>,
+    pub(crate) driver: Option<DriverDomain<H>>,
+    pub(crate) direct: Vec<Direct<H>>,
+    pub(crate) vf: Option<N>,
+    /// What the manager has been told of the VF's link.
+    pub(crate) vf_told: bool,
+    pub(crate) peers: Peers<H>,
+    pub(crate) default_flow: Flow<H::Buf>,
+    pub(crate) outbox: VecDeque<Staged<H::Buf>>,
+    pub(crate) inbox: VecDeque<Received<H::Buf>>,
+    pub(crate) batch: Batch<H>,
+    pub(crate) open: Option<OpenEnvelope>,
+    pub(crate) dones_due: Vec<Peer>,
+    pub(crate) housekeeping_at: Instant,
+    pub(crate) counters: Counters,
+}
+
+/// Frames that the stack may stage before a flush.
+pub(crate) const OUTBOX: usize = 512;
+/// Frames that wait for the stack.
+pub(crate) const INBOX: usize = 2048;
+/// How often outstanding grants and the table's heartbeat are looked at.
+const HOUSEKEEPING: Duration = Duration::from_millis(20);
+
+impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
+    /// An interface over what the toolstack has put into the store. `vf` is the VF that it bonds,
+    /// if there is one.
+    pub fn new(host: H, config: Config, vf: Option<N>) -> Result<Self, FrontendError> {
+        let (control, mac) = Control::open(&host, config.handle)?;
+        Ok(Frontend {
+            host,
+            config,
+            mac,
+            control,
+            link: Link::Down,
+            table: None,
+            driver: None,
+            direct: Vec::new(),
+            vf,
+            vf_told: false,
+            peers: Peers::default(),
+            default_flow: Flow::default(),
+            outbox: VecDeque::with_capacity(OUTBOX),
+            inbox: VecDeque::with_capacity(INBOX),
+            batch: Batch::default(),
+            open: None,
+            dones_due: Vec::new(),
+            housekeeping_at: Instant::default(),
+            counters: Counters::default(),
+        })
+    }
+
+    /// Our MAC address.
+    pub fn mac(&self) -> MacAddress {
+        self.mac
+    }
+
+    /// The hypervisor that we run on.
+    pub fn host(&self) -> &H {
+        &self.host
+    }
+
+    /// How far the connection to the driver domain is.
+    pub fn link(&self) -> Link {
+        self.link
+    }
+
+    /// What has been done so far.
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// The VF, if one is bonded.
+    pub fn vf(&self) -> Option<&N> {
+        self.vf.as_ref()
+    }
+
+    /// Bonds a VF.
+    pub fn attach_vf(&mut self, vf: N) {
+        self.vf = Some(vf);
+    }
+
+    /// How many direct channels are connected.
+    pub fn direct_channels(&self) -> usize {
+        self.direct
+            .iter()
+            .filter(|direct| direct.channel.is_some())
+            .count()
+    }
+
+    /// Granted frames that are outstanding or pinned, over all peers.
+    pub fn outstanding(&mut self) -> usize {
+        self.peers.iter_mut().map(|(_, peer)| peer.cost()).sum()
+    }
+
+    /// Frames that have been staged or are held back, and have not left.
+    pub fn queued(&mut self) -> usize {
+        let held: usize = self
+            .peers
+            .iter_mut()
+            .map(|(_, peer)| peer.flow.held.len())
+            .sum();
+        let backlog = self
+            .driver
+            .as_ref()
+            .map_or(0, |driver| driver.backlog.len());
+        self.outbox.len() + self.default_flow.held.len() + held + backlog
+    }
+
+    /// Takes in what has come: store changes, frames, envelopes, dones. Received frames wait in
+    /// the inbox for the stack. Whether there was anything.
+    pub fn poll(&mut self, now: Instant) -> bool {
+        let mut busy = self.poll_store(now);
+        busy |= self.collect(now);
+        if self.link == Link::Up && self.vf_up() != self.vf_told {
+            self.tell_vf();
+        }
+        if now >= self.housekeeping_at {
+            self.housekeeping_at = now + HOUSEKEEPING;
+            self.check_table(now);
+            self.expire(now);
+        }
+        busy
+    }
+
+    /// Sleeps until something comes, or until `until`. Returns at once if something is there.
+    pub fn wait(&mut self, until: Instant) {
+        let mut until = until.min(self.housekeeping_at);
+        if !self.dones_due.is_empty() {
+            until = until.min(self.host.now() + self.config.done_delay);
+        }
+        if self.ask_for_events() {
+            return;
+        }
+        let mut fired = [PortId(0); 64];
+        let count = self.host.wait(&mut fired, until);
+        // Unmask first, look at the rings after: a port that fires in between fires again.
+        for id in &fired[..count] {
+            if let Some(driver) = &self.driver
+                && self.host.id(&driver.port) == *id
+            {
+                self.host.unmask(&driver.port);
+            } else if let Some(direct) = self
+                .direct
+                .iter()
+                .find(|direct| self.host.id(&direct.port) == *id)
+            {
+                self.host.unmask(&direct.port);
+            } else if let Some(vf) = &self.vf
+                && vf.interrupt() == *id
+            {
+                vf.unmask();
+            }
+        }
+    }
+
+    /// Asks every ring for an event, and says whether one has something already.
+    fn ask_for_events(&mut self) -> bool {
+        let mut waiting = false;
+        if let Some(driver) = &mut self.driver {
+            waiting |= driver
+                .transmit
+                .pending_or_ask()
+                .map_or(true, |out| out > 0 && { !driver.backlog.is_empty() });
+            waiting |= driver
+                .receive
+                .pending_or_ask()
+                .map_or(true, |count| count > 0);
+            if let Some(envelopes) = &mut driver.envelopes {
+                waiting |= envelopes.pending_or_ask().map_or(true, |count| count > 0);
+            }
+        }
+        for direct in &mut self.direct {
+            if let Some(channel) = &mut direct.channel {
+                waiting |= channel.pending_or_ask().map_or(true, |count| count > 0);
+            }
+        }
+        waiting
+    }
+
+    /// Whether the table's heart still beats: a manager that is gone must not send frames to
+    /// domids that may be somebody else by now.
+    fn check_table(&mut self, now: Instant) {
+        if let Some(table) = &mut self.table {
+            let heartbeat = table.reader.heartbeat();
+            if heartbeat != table.heartbeat {
+                table.heartbeat = heartbeat;
+                table.beat_at = now;
+            }
+            table.fresh = now.since(table.beat_at) < self.config.table_stale;
+        }
+    }
+
+    /// Takes back what no done came for, and tries again what was pinned.
+    fn expire(&mut self, now: Instant) {
+        let Self {
+            host,
+            peers,
+            counters,
+            config,
+            ..
+        } = self;
+        let timeout = config.done_timeout.as_nanos() as u64;
+        let deadline = Instant(now.0.saturating_sub(timeout));
+        for (_, peer) in peers.iter_mut() {
+            while let Some(out) = peer.send.expired(deadline) {
+                counters.timed_out += 1;
+                peer.take_back(host, out, counters);
+            }
+            peer.retry_pinned(host);
+        }
+    }
+
+    /// The driver domain broke the protocol, or closed: the connection ends, everything that was
+    /// granted to it is taken back, and the other paths go on.
+    pub(crate) fn disconnect(&mut self) {
+        let Some(mut driver) = self.driver.take() else {
+            return;
+        };
+        self.link = Link::Closed;
+        self.table = None;
+        for out in driver.transmit.abandon() {
+            self.counters.drop_frames(DropReason::Refused, 1);
+            if self.host.revoke(out).is_err() {
+                self.counters.pinned += 1;
+            }
+        }
+        self.counters
+            .drop_frames(DropReason::NoPath, driver.backlog.len() as u64);
+        let lost = self
+            .inbox
+            .iter()
+            .filter(|received| received.in_area())
+            .count();
+        self.counters
+            .drop_frames(DropReason::BadResponse, lost as u64);
+        self.inbox.retain(|received| !received.in_area());
+        // Pages that the driver domain still maps stay ours and unused until it lets go.
+        let _ = self.host.unexport(driver.transmit.into_words());
+        let _ = self.host.unexport(driver.receive.into_words());
+        if let Some(envelopes) = driver.envelopes {
+            let (send, receive) = envelopes.into_words();
+            let _ = self.host.unexport(send);
+            let _ = self.host.unexport(receive);
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! What we and one other guest know of each other: both windows, what is held back, what is
+//! pinned. Keyed by domid *and* incarnation, so a successor inherits nothing.
+
+use alloc::collections::VecDeque;
+use alloc::vec::Vec;
+use core::ops::Range;
+
+use xenvelope_grant::Peer;
+use xenvelope_grant::seam::{Granter, Host, Instant, Offload, Pinned};
+use xenvelope_switch::envelope::Addresses;
+use xenvelope_switch::window::{ReceiveWindow, SendWindow};
+
+use crate::counters::Counters;
+
+/// A frame that the stack has sent and that has not left.
+pub struct Staged<B> {
+    /// What holds it.
+    pub buffer: B,
+    /// Where in the buffer it lies, Ethernet header included.
+    pub frame: Range<usize>,
+    /// Checksum and segmentation state.
+    pub offload: Offload,
+}
+
+/// Which way frames of a flow go.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Path {
+    /// By the VF, as they are.
+    VfFrame,
+    /// By netif to the driver domain.
+    Netif,
+    /// In envelopes, on a channel of the forwarding table.
+    Envelope(u16),
+}
+
+/// Frames that must keep their order: those to one peer, or those of the default route.
+pub struct Flow<B> {
+    /// Which way the last frame went. A frame that would go another way waits until that way
+    /// has drained.
+    pub path: Option<Path>,
+    /// Frames that wait for that.
+    pub held: VecDeque<Staged<B>>,
+    /// Since when.
+    pub held_since: Option<Instant>,
+}
+
+impl<B> Default for Flow<B> {
+    fn default() -> Self {
+        Flow {
+            path: None,
+            held: VecDeque::new(),
+            held_since: None,
+        }
+    }
+}
+
+/// The state that we keep of one peer.
+pub struct PeerState<G: Granter> {
+    /// Envelopes to it.
+    pub send: SendWindow<G::Out>,
+    /// Envelopes from it.
+    pub receive: ReceiveWindow,
+    /// Frames to it: which way they go, and which wait.
+    pub flow: Flow<G::Buf>,
+    /// The addresses that a done to it bears.
+    pub done_to: Option<Addresses>,
+    /// It asked for a done: it may be waiting for buffers.
+    pub done_wanted: bool,
+    /// Grants that could not be taken back: the peer uses them.
+    pub pinned: Vec<G::Out>,
+    /// It broke the protocol: nothing is sent to it any more, and nothing taken from it.
+    pub closed: bool,
+}
+
+impl<G: Granter + Host> PeerState<G> {
+    fn new(host: &G) -> PeerState<G> {
+        PeerState {
+            // The epoch is random: who does not see our envelopes cannot name it.
+            send: SendWindow::new(host.random() as u32, (host.random(), host.random())),
+            receive: ReceiveWindow::default(),
+            flow: Flow::default(),
+            done_to: None,
+            done_wanted: false,
+            pinned: Vec::new(),
+            closed: false,
+        }
+    }
+
+    /// Takes back a grant that no done came for. If the peer still uses it, it waits among the
+    /// pinned ones.
+    pub fn take_back(&mut self, host: &G, out: G::Out, counters: &mut Counters) {
+        if let Err(Pinned(out)) = host.revoke(out) {
+            counters.pinned += 1;
+            self.pinned.push(out);
+        }
+    }
+
+    /// Grants that the peer costs us: outstanding and pinned.
+    pub fn cost(&self) -> usize {
+        self.send.outstanding() + self.pinned.len()
+    }
+
+    /// Tries again to take back what was pinned.
+    pub fn retry_pinned(&mut self, host: &G) {
+        for _ in 0..self.pinned.len() {
+            let out = self.pinned.swap_remove(0);
+            if let Err(Pinned(out)) = host.revoke(out) {
+                self.pinned.push(out);
+            }
+        }
+    }
+
+    /// A new epoch: everything outstanding is taken back.
+    pub fn restart(&mut self, host: &G, counters: &mut Counters) {
+        while let Some(out) = self.send.expired(Instant::FAR_FUTURE) {
+            self.take_back(host, out, counters);
+        }
+        self.send = SendWindow::new(host.random() as u32, (host.random(), host.random()));
+        self.receive = ReceiveWindow::default();
+    }
+}
+
+/// All peers. Few, and looked up for each batch: a list in the order of last use would do, a
+/// hash map does not care how many.
+pub struct Peers<G: Granter>(hashbrown::HashMap<Peer, PeerState<G>>);
+
+impl<G: Granter> Default for Peers<G> {
+    fn default() -> Self {
+        Peers(hashbrown::HashMap::new())
+    }
+}
+
+impl<G: Granter + Host> Peers<G> {
+    /// The state of `peer`, made if there is none.
+    pub fn of(&mut self, host: &G, peer: Peer) -> &mut PeerState<G> {
+        self.0.entry(peer).or_insert_with(|| PeerState::new(host))
+    }
+
+    /// The state of `peer`, if there is one.
+    pub fn get(&mut self, peer: Peer) -> Option<&mut PeerState<G>> {
+        self.0.get_mut(&peer)
+    }
+
+    /// All of them.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = (Peer, &mut PeerState<G>)> {
+        self.0.iter_mut().map(|(peer, state)| (*peer, state))
+    }
+
+    /// Forgets peers for which `keep` is false.
+    pub fn retain(&mut self, mut keep: impl FnMut(Peer, &mut PeerState<G>) -> bool) {
+        self.0.retain(|peer, state| keep(*peer, state));
+    }
+}

@@ -1,0 +1,400 @@
+//! A frame's way in.
+//!
+//! Everything that has come on all paths is gathered first, then copied with one call, then
+//! delivered in the order of arrival. Nothing is delivered before its copy has succeeded.
+//!
+//! **Order.** A flow that moves from the VF to a channel drains the VF first, at the sender. So
+//! the channels' indices are read *before* the VF is emptied: what is on a channel by then was
+//! sent after the VF's frames had arrived, and these are taken first.
+
+mod envelopes;
+
+use alloc::vec::Vec;
+use core::ops::Range;
+
+use xenvelope_grant::Peer;
+use xenvelope_grant::seam::{Buffer, CopyOp, Hypervisor, Instant, NicPort, Offload};
+use xenvelope_switch::EthernetHeader;
+use xenvelope_switch::envelope::{Tag, is_envelope};
+
+use crate::counters::DropReason;
+use crate::interface::{Frontend, INBOX};
+use crate::netfront::NetifReceived;
+use crate::netfront::Place;
+use crate::peers::Path;
+
+/// A received frame that waits for the stack.
+pub enum Received<B> {
+    /// In a buffer of ours.
+    Owned {
+        /// The buffer.
+        buffer: B,
+        /// Where in it the frame lies, Ethernet header included.
+        frame: Range<usize>,
+        /// Checksum and segmentation state.
+        offload: Offload,
+    },
+    /// In the pages that the driver domain writes.
+    Area {
+        /// Where in the area.
+        frame: Range<usize>,
+        /// Checksum and segmentation state.
+        offload: Offload,
+        /// Up to where the pages can be let again when the frame has been read.
+        end: u32,
+    },
+}
+
+impl<B> Received<B> {
+    pub(crate) fn in_area(&self) -> bool {
+        matches!(self, Received::Area { .. })
+    }
+}
+
+/// What was gathered, in order of arrival.
+enum Gathered<B> {
+    /// Complete.
+    Frame(Received<B>),
+    /// To be copied into the next of the batch's buffers.
+    Copying(Copying),
+}
+
+/// A frame that is being copied.
+struct Copying {
+    /// Its operations in the batch.
+    ops: Range<usize>,
+    header: EthernetHeader,
+    /// Bytes after the Ethernet header.
+    total: usize,
+    offload: Offload,
+    from: Peer,
+    /// The tag that must be found in front, on a path that cannot vouch for the source.
+    tag: Option<Tag>,
+    /// Which envelope of this batch it came in.
+    envelope: u32,
+    /// Bytes after the Ethernet header that came inside the envelope.
+    inline: usize,
+}
+
+/// Scratch space of a batch, kept from one to the next: the data path allocates nothing.
+pub(crate) struct Batch<H: Hypervisor> {
+    gathered: Vec<Gathered<H::Buf>>,
+    ops: Vec<CopyOp>,
+    buffers: Vec<H::Buf>,
+    /// Counts envelopes, to know frames of the same one.
+    envelopes: u32,
+}
+
+impl<H: Hypervisor> Default for Batch<H> {
+    fn default() -> Self {
+        Batch {
+            gathered: Vec::new(),
+            ops: Vec::new(),
+            buffers: Vec::new(),
+            envelopes: 0,
+        }
+    }
+}
+
+/// By which path something came.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Via {
+    Vf,
+    DriverDomain,
+    Direct(Peer),
+}
+
+/// Envelopes that are taken from one path before the others get their turn.
+const PATH_BUDGET: u32 = 64;
+/// Frames that are taken from the VF or from netif in one turn.
+const FRAME_BUDGET: usize = 256;
+
+impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
+    /// Takes in what has come on all paths. Whether there was anything.
+    pub(crate) fn collect(&mut self, now: Instant) -> bool {
+        if self.inbox.len() >= INBOX / 2 {
+            return true;
+        }
+        // Indices first, then the VF: see above.
+        let from_driver = match self
+            .driver
+            .as_ref()
+            .and_then(|driver| driver.envelopes.as_ref())
+        {
+            Some(channel) => channel.pending(),
+            None => Ok(0),
+        };
+        let from_direct: arrayvec::ArrayVec<_, 256> = self
+            .direct
+            .iter()
+            .map(|direct| {
+                direct
+                    .channel
+                    .as_ref()
+                    .map_or(Ok(0), |channel| channel.pending())
+            })
+            .take(256)
+            .collect();
+        let mut busy = self.collect_vf(now);
+        match from_driver {
+            Ok(count) => {
+                for _ in 0..count.min(PATH_BUDGET) {
+                    let Some(channel) = self
+                        .driver
+                        .as_mut()
+                        .and_then(|driver| driver.envelopes.as_mut())
+                    else {
+                        break;
+                    };
+                    let slot = channel.pop();
+                    self.take_envelope(&slot.0, Via::DriverDomain, now);
+                    busy = true;
+                }
+            }
+            Err(_) => self.disconnect(),
+        }
+        for (index, count) in from_direct.into_iter().enumerate() {
+            let Ok(count) = count else {
+                // The other guest broke the ring: its channel is closed, nobody else's.
+                let number = self.direct[index].number;
+                self.peers.of(&self.host, self.direct[index].peer).closed = true;
+                self.close_direct(|direct| direct.number != number);
+                break;
+            };
+            let peer = self.direct[index].peer;
+            for _ in 0..count.min(PATH_BUDGET) {
+                let Some(channel) = &mut self.direct[index].channel else {
+                    break;
+                };
+                let slot = channel.pop();
+                self.take_envelope(&slot.0, Via::Direct(peer), now);
+                busy = true;
+            }
+        }
+        busy |= self.collect_netif();
+        self.copy_and_deliver(now);
+        busy
+    }
+
+    fn collect_vf(&mut self, now: Instant) -> bool {
+        let mut busy = false;
+        for _ in 0..FRAME_BUDGET {
+            let Some(arrival) = self.vf.as_ref().and_then(NicPort::receive) else {
+                break;
+            };
+            busy = true;
+            let length = arrival.frame.len();
+            let mut head = [0; xenvelope_switch::envelope::MAX_ENVELOPE];
+            let seen = length.min(18);
+            arrival.buffer.get(arrival.frame.start, &mut head[..seen]);
+            if is_envelope(&head[..seen]) {
+                let seen = length.min(head.len());
+                arrival.buffer.get(arrival.frame.start, &mut head[..seen]);
+                self.take_envelope(&head[..seen], Via::Vf, now);
+                continue;
+            }
+            match EthernetHeader::parse(&head[..seen]) {
+                Ok(header) => match self.acceptable(&header, Path::VfFrame) {
+                    Ok(()) => self.batch.gathered.push(Gathered::Frame(Received::Owned {
+                        buffer: arrival.buffer,
+                        frame: arrival.frame,
+                        offload: arrival.offload,
+                    })),
+                    Err(reason) => self.drop_one(reason),
+                },
+                Err(_) => self.drop_one(DropReason::Malformed),
+            }
+        }
+        busy
+    }
+
+    fn collect_netif(&mut self) -> bool {
+        let mut busy = false;
+        for _ in 0..FRAME_BUDGET {
+            let Some(driver) = &mut self.driver else {
+                break;
+            };
+            match driver.receive.receive(&self.host) {
+                Ok(None) => break,
+                Ok(Some(Err(end))) => {
+                    driver.receive.release(end);
+                    self.drop_one(DropReason::BadResponse);
+                }
+                Ok(Some(Ok(NetifReceived {
+                    place,
+                    offload,
+                    end,
+                }))) => {
+                    self.counters.linearised_bytes += driver.receive.take_linearised();
+                    let mut head = [0; 18];
+                    let (received, seen) = match place {
+                        Place::Area(frame) => {
+                            let seen = frame.len().min(head.len());
+                            if let Some(bytes) = driver.receive.bytes(frame.clone()) {
+                                head[..seen].copy_from_slice(&bytes[..seen]);
+                            }
+                            (
+                                Received::Area {
+                                    frame,
+                                    offload,
+                                    end,
+                                },
+                                seen,
+                            )
+                        }
+                        Place::Buffer(buffer, length) => {
+                            let seen = length.min(head.len());
+                            buffer.get(0, &mut head[..seen]);
+                            driver.receive.release(end);
+                            (
+                                Received::Owned {
+                                    buffer,
+                                    frame: 0..length,
+                                    offload,
+                                },
+                                seen,
+                            )
+                        }
+                    };
+                    let checked = EthernetHeader::parse(&head[..seen])
+                        .map_err(|_| DropReason::BadResponse)
+                        .and_then(|header| self.acceptable(&header, Path::Netif));
+                    match checked {
+                        Ok(()) => self.batch.gathered.push(Gathered::Frame(received)),
+                        Err(reason) => {
+                            self.discard(received);
+                            self.drop_one(reason);
+                        }
+                    }
+                }
+                Err(_) => {
+                    self.disconnect();
+                    return true;
+                }
+            }
+            busy = true;
+        }
+        busy
+    }
+
+    /// Whether an ordinary frame may be taken from this path.
+    fn acceptable(&self, header: &EthernetHeader, path: Path) -> Result<(), DropReason> {
+        if header.source == self.mac {
+            return Err(DropReason::Looped);
+        }
+        if header.destination.is_multicast() {
+            // A frame flooded on two paths is accepted on one: that of the default route.
+            return if self.default_path() == Some(path) {
+                Ok(())
+            } else {
+                Err(DropReason::OtherPath)
+            };
+        }
+        if header.destination == self.mac {
+            Ok(())
+        } else {
+            Err(DropReason::NotOurs)
+        }
+    }
+
+    /// A frame in the receive area that nobody will read.
+    fn discard(&mut self, received: Received<H::Buf>) {
+        if let (Received::Area { end, .. }, Some(driver)) = (received, &mut self.driver) {
+            driver.receive.release(end);
+        }
+    }
+
+    /// One copy call for the whole batch, then everything in order of arrival.
+    fn copy_and_deliver(&mut self, now: Instant) {
+        if self.batch.gathered.is_empty() {
+            return;
+        }
+        let mut batch = core::mem::take(&mut self.batch);
+        let copied =
+            batch.ops.is_empty() || self.host.copy(&mut batch.ops, &mut batch.buffers).is_ok();
+        let mut accepted = None;
+        let mut buffers = batch.buffers.drain(..);
+        for gathered in batch.gathered.drain(..) {
+            let received = match gathered {
+                Gathered::Frame(received) => received,
+                Gathered::Copying(frame) => {
+                    let Some(buffer) = buffers.next() else { break };
+                    let failed = !copied
+                        || batch.ops[frame.ops.clone()]
+                            .iter()
+                            .any(|op| op.status.check().is_err());
+                    let verdict = if failed {
+                        Err(DropReason::CopyFailed)
+                    } else {
+                        self.tag_matches(&frame, &buffer, &mut accepted, now)
+                    };
+                    match verdict {
+                        Ok(()) => finish(frame, buffer),
+                        Err(reason) => {
+                            self.drop_one(reason);
+                            continue;
+                        }
+                    }
+                }
+            };
+            if self.inbox.len() >= INBOX {
+                self.discard(received);
+                self.drop_one(DropReason::InboxFull);
+            } else {
+                self.inbox.push_back(received);
+            }
+        }
+        drop(buffers);
+        batch.ops.clear();
+        self.batch = batch;
+    }
+
+    /// Frames that wait for the stack.
+    pub fn received(&self) -> usize {
+        self.inbox.len()
+    }
+
+    /// Hands the next received frame to `read`.
+    pub fn receive<R>(&mut self, read: impl FnOnce(&[u8], Offload) -> R) -> Option<R> {
+        let received = self.inbox.pop_front()?;
+        let Self {
+            counters, driver, ..
+        } = self;
+        Some(match received {
+            Received::Owned {
+                buffer,
+                frame,
+                offload,
+            } => {
+                counters.delivered.frames += 1;
+                counters.delivered.bytes += frame.len() as u64;
+                read(&buffer.stack_bytes()[frame], offload)
+            }
+            Received::Area {
+                frame,
+                offload,
+                end,
+            } => {
+                counters.delivered.frames += 1;
+                counters.delivered.bytes += frame.len() as u64;
+                let driver = driver.as_mut()?;
+                let result = read(driver.receive.bytes(frame)?, offload);
+                driver.receive.release(end);
+                result
+            }
+        })
+    }
+}
+
+/// A frame whose payload has been copied gets the header that travelled in the envelope.
+fn finish<B: Buffer>(frame: Copying, mut buffer: B) -> Received<B> {
+    let mut bytes = [0; 18];
+    let length = frame.header.write(&mut bytes);
+    let start = crate::transmit::PAYLOAD_AT - length;
+    buffer.put(start, &bytes[..length]);
+    Received::Owned {
+        buffer,
+        frame: start..crate::transmit::PAYLOAD_AT + frame.total,
+        offload: frame.offload,
+    }
+}

@@ -1,0 +1,283 @@
+//! Taking an envelope apart: who sent it, what it finishes, what is to be copied.
+//!
+//! Who sent it comes from the channel that it came by, or from our own table by its source
+//! address; nothing in the envelope names a domain.
+
+use xenvelope_grant::seam::{Buffer, CopyOp, End, Hypervisor, Instant, NicPort, Pinned};
+use xenvelope_grant::{PAGE_SIZE, Peer};
+use xenvelope_switch::EthernetHeader;
+use xenvelope_switch::envelope::{
+    Addresses, Body, Deliver, Done, Envelope, FrameRecord, TAG_LEN, Tag,
+};
+use xenvelope_switch::table::EntryFlags;
+use xenvelope_switch::window::BadDone;
+
+use super::{Copying, Gathered, Received, Via};
+use crate::counters::DropReason;
+use crate::interface::Frontend;
+use crate::transmit::PAYLOAD_AT;
+
+/// Who an envelope comes from.
+struct Sender {
+    peer: Peer,
+    /// The path cannot vouch for it: only what bears the right tag is believed.
+    unvouched: bool,
+}
+
+impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
+    pub(super) fn take_envelope(&mut self, bytes: &[u8], via: Via, now: Instant) {
+        self.counters.envelopes_received += 1;
+        let envelope = match Envelope::parse(bytes) {
+            Ok(envelope) => envelope,
+            Err(_) => return self.drop_one(DropReason::BadEnvelope),
+        };
+        let frames = match &envelope.body {
+            Body::Deliver(deliver) => deliver.frames.clone().count() as u64,
+            _ => 0,
+        };
+        let sender = match self.sender(&envelope.header, via) {
+            Ok(sender) => sender,
+            Err(reason) => return self.counters.drop_frames(reason, frames),
+        };
+        let state = self.peers.of(&self.host, sender.peer);
+        if state.closed {
+            return self.counters.drop_frames(DropReason::PeerClosed, frames);
+        }
+        state.done_to = Some(Addresses {
+            destination: envelope.header.source,
+            source: self.mac,
+            tci: envelope.header.tci,
+        });
+        match envelope.body {
+            Body::Deliver(deliver) => {
+                if let Some(done) = &deliver.done {
+                    self.take_done(&sender, done);
+                }
+                self.take_frames(&sender, &envelope.header, deliver, frames, now);
+            }
+            Body::Done { done, .. } => self.take_done(&sender, &done),
+            Body::Reset { epoch } => {
+                let known = state.receive.epoch() == Some(epoch);
+                // A third guest does not know the epoch, which is a random number.
+                if known {
+                    state.restart(&self.host, &mut self.counters);
+                }
+            }
+        }
+    }
+
+    /// Who sent it, if it may send to us by this path.
+    fn sender(&self, header: &EthernetHeader, via: Via) -> Result<Sender, DropReason> {
+        if header.source == self.mac {
+            return Err(DropReason::Looped);
+        }
+        if header.destination != self.mac {
+            return Err(DropReason::NotOurs);
+        }
+        let entry = self
+            .lookup(header.source, header.vid())
+            .ok_or(DropReason::UnknownSource)?;
+        if let Via::Direct(peer) = via
+            && peer != entry.peer
+        {
+            return Err(DropReason::UnknownSource);
+        }
+        let unvouched = via == Via::Vf && entry.flags.contains(EntryFlags::TAGGED);
+        Ok(Sender {
+            peer: entry.peer,
+            unvouched,
+        })
+    }
+
+    /// The peer says that it has finished with frames.
+    fn take_done(&mut self, sender: &Sender, done: &Done) {
+        let Self {
+            host,
+            peers,
+            counters,
+            ..
+        } = self;
+        let peer = peers.of(host, sender.peer);
+        match peer.send.check(done) {
+            Ok(()) => {
+                let mut pinned = None;
+                peer.send.finish(done, |out| {
+                    if let Err(Pinned(out)) = host.recycle(out) {
+                        // It said done and still uses it: its quota, not ours.
+                        counters.pinned += 1;
+                        pinned.get_or_insert_with(alloc::vec::Vec::new).push(out);
+                    }
+                });
+                peer.pinned.extend(pinned.into_iter().flatten());
+            }
+            Err(BadDone::OtherEpoch) => counters.bad_dones += 1,
+            Err(BadDone::NeverSent | BadDone::WrongNonce) => {
+                counters.bad_dones += 1;
+                // Where the path vouches for the source it is the peer itself that lies.
+                if !sender.unvouched {
+                    peer.closed = true;
+                }
+            }
+        }
+    }
+
+    fn take_frames(
+        &mut self,
+        sender: &Sender,
+        header: &EthernetHeader,
+        deliver: Deliver<'_>,
+        frames: u64,
+        now: Instant,
+    ) {
+        let head = deliver.head;
+        let state = self.peers.of(&self.host, sender.peer);
+        if state.receive.check(head.epoch, head.sequence).is_err() {
+            return self.counters.drop_frames(DropReason::Replayed, frames);
+        }
+        if sender.unvouched && !head.tagged {
+            return self.counters.drop_frames(DropReason::WrongTag, frames);
+        }
+        let granted = deliver.frames.clone().any(|frame| frame.segments.len() > 0);
+        if !head.tagged {
+            // Vouched for: accepted as it is. With a tag only after the comparison.
+            state
+                .receive
+                .accept(head.epoch, head.sequence, head.nonce, granted, now);
+        }
+        if granted || head.tagged {
+            state.done_wanted |= head.want_done;
+            if !self.dones_due.contains(&sender.peer) {
+                self.dones_due.push(sender.peer);
+            }
+        }
+        self.batch.envelopes = self.batch.envelopes.wrapping_add(1);
+        let tag = head.tagged.then(|| head.tag());
+        for frame in deliver.frames {
+            let inline_only = frame.segments.len() == 0;
+            let taken = if inline_only && tag.is_some() {
+                // Nothing that the sender alone can write stands behind it.
+                Err(DropReason::WrongTag)
+            } else if inline_only {
+                self.inline(header, &frame)
+            } else {
+                self.prepare_copy(sender.peer, header, &frame, tag)
+            };
+            if let Err(reason) = taken {
+                self.drop_one(reason);
+            }
+        }
+    }
+
+    /// A frame that came whole.
+    fn inline(
+        &mut self,
+        header: &EthernetHeader,
+        frame: &FrameRecord<'_>,
+    ) -> Result<(), DropReason> {
+        let length = PAYLOAD_AT + frame.inline.len();
+        let mut buffer = self
+            .host
+            .take(None, length)
+            .map_err(|_| DropReason::NoBuffer)?;
+        let mut bytes = [0; 18];
+        let written = EthernetHeader {
+            ether_type: frame.head.ether_type,
+            ..*header
+        }
+        .write(&mut bytes);
+        let start = PAYLOAD_AT - written;
+        buffer.put(start, &bytes[..written]);
+        buffer.put(PAYLOAD_AT, frame.inline);
+        self.batch.gathered.push(Gathered::Frame(Received::Owned {
+            buffer,
+            frame: start..length,
+            offload: frame.head.offload,
+        }));
+        Ok(())
+    }
+
+    /// A frame that is to be copied from the sender's pages.
+    fn prepare_copy(
+        &mut self,
+        from: Peer,
+        header: &EthernetHeader,
+        frame: &FrameRecord<'_>,
+        tag: Option<Tag>,
+    ) -> Result<(), DropReason> {
+        let total = frame.head.total as usize;
+        let mut buffer = self
+            .host
+            .take(None, PAYLOAD_AT + total)
+            .map_err(|_| DropReason::NoBuffer)?;
+        let index = u16::try_from(self.batch.buffers.len()).map_err(|_| DropReason::NoBuffer)?;
+        // Headers that were inspected are delivered as they were inspected: what the page says
+        // there is never looked at.
+        buffer.put(PAYLOAD_AT, frame.inline);
+        let mut at = PAYLOAD_AT + frame.inline.len();
+        if tag.is_some() {
+            at -= TAG_LEN;
+        }
+        let first = self.batch.ops.len();
+        for segment in frame.segments.clone() {
+            let (mut offset, mut left) = (segment.offset, segment.len as usize);
+            while left > 0 {
+                // Neither end may cross a page.
+                let piece = left.min(PAGE_SIZE - at % PAGE_SIZE);
+                let src = End::Foreign {
+                    dom: from.domid,
+                    gref: segment.gref,
+                    offset,
+                };
+                let dst = End::Local {
+                    buffer: index,
+                    offset: at as u32,
+                };
+                self.batch.ops.push(CopyOp::new(src, dst, piece as u16));
+                at += piece;
+                left -= piece;
+                offset += piece as u16;
+            }
+        }
+        let ops = first..self.batch.ops.len();
+        self.batch.buffers.push(buffer);
+        self.batch.gathered.push(Gathered::Copying(Copying {
+            ops,
+            header: EthernetHeader {
+                ether_type: frame.head.ether_type,
+                ..*header
+            },
+            total,
+            offload: frame.head.offload,
+            from,
+            tag,
+            envelope: self.batch.envelopes,
+            inline: frame.inline.len(),
+        }));
+        Ok(())
+    }
+
+    /// Compares the tag that was copied with the envelope's; only then does the window move.
+    pub(super) fn tag_matches(
+        &mut self,
+        frame: &Copying,
+        buffer: &H::Buf,
+        accepted: &mut Option<u32>,
+        now: Instant,
+    ) -> Result<(), DropReason> {
+        let Some(tag) = &frame.tag else { return Ok(()) };
+        let mut copied = [0; TAG_LEN];
+        buffer.get(PAYLOAD_AT + frame.inline - TAG_LEN, &mut copied);
+        if !tag.matches(&copied) {
+            return Err(DropReason::WrongTag);
+        }
+        if *accepted != Some(frame.envelope) {
+            let window = &mut self.peers.of(&self.host, frame.from).receive;
+            if window.check(tag.epoch, tag.sequence).is_err() {
+                return Err(DropReason::Replayed);
+            }
+            window.accept(tag.epoch, tag.sequence, tag.nonce, true, now);
+            *accepted = Some(frame.envelope);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,88 @@
+//! Which way a frame goes.
+
+use xenvelope_grant::seam::{Hypervisor, NicPort};
+use xenvelope_switch::table::{
+    CHANNEL_DRIVER_DOMAIN, CHANNEL_VF, Entry, EntryFlags, FIRST_DIRECT_CHANNEL,
+};
+use xenvelope_switch::{EthernetHeader, MacAddress};
+
+use crate::interface::Frontend;
+use crate::peers::Path;
+
+/// A frame's way, and the table entry behind it if there is one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Route {
+    pub path: Path,
+    pub entry: Option<Entry>,
+}
+
+impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
+    /// The table's entry for an address. No entry, and no table that is believed, are the same.
+    pub(crate) fn lookup(&self, mac: MacAddress, vid: u16) -> Option<Entry> {
+        self.table
+            .as_ref()
+            .filter(|table| table.fresh)?
+            .reader
+            .lookup(mac, vid)
+    }
+
+    /// The way of a frame with this header, if any path is up.
+    pub(crate) fn route(&self, header: &EthernetHeader) -> Option<Route> {
+        let entry = if header.destination.is_multicast() {
+            None
+        } else {
+            self.lookup(header.destination, header.vid())
+        };
+        let path = match entry {
+            None => self.default_path(),
+            Some(entry) => self.path_of(&entry),
+        }?;
+        Some(Route { path, entry })
+    }
+
+    /// The default route: what the manager set, or whatever is up.
+    pub(crate) fn default_path(&self) -> Option<Path> {
+        let by_vf = self
+            .table
+            .as_ref()
+            .is_some_and(|table| table.fresh && table.reader.default_route() == CHANNEL_VF);
+        if by_vf && self.vf_up() {
+            Some(Path::VfFrame)
+        } else if self.driver.is_some() {
+            Some(Path::Netif)
+        } else {
+            self.vf_up().then_some(Path::VfFrame)
+        }
+    }
+
+    /// The path of an entry; if its channel is down, the driver domain's.
+    pub(crate) fn path_of(&self, entry: &Entry) -> Option<Path> {
+        let envelope = entry.flags.contains(EntryFlags::ENVELOPE);
+        if entry.channel == CHANNEL_VF && self.vf_up() {
+            return Some(if envelope {
+                Path::Envelope(CHANNEL_VF)
+            } else {
+                Path::VfFrame
+            });
+        }
+        if envelope && entry.channel >= FIRST_DIRECT_CHANNEL && self.direct_is_up(entry) {
+            return Some(Path::Envelope(entry.channel));
+        }
+        let driver = self.driver.as_ref()?;
+        Some(if envelope && driver.envelopes.is_some() {
+            Path::Envelope(CHANNEL_DRIVER_DOMAIN)
+        } else {
+            Path::Netif
+        })
+    }
+
+    pub(crate) fn vf_up(&self) -> bool {
+        self.vf.as_ref().is_some_and(NicPort::link)
+    }
+
+    fn direct_is_up(&self, entry: &Entry) -> bool {
+        self.direct.iter().any(|direct| {
+            direct.number == entry.channel && direct.peer == entry.peer && direct.channel.is_some()
+        })
+    }
+}

@@ -1,0 +1,99 @@
+//! A channel that carries envelopes: two rings, one for each direction, of slots that hold a
+//! whole envelope each.
+//!
+//! The rings are Xen's (`xenvelope_grant::ring`), in the layout that gives each writer cache
+//! lines of its own. A request is an envelope; a response carries nothing and says that a slot
+//! is empty again. The same channel leads to the driver domain and, directly, to another guest.
+
+use crate::envelope::MAX_ENVELOPE;
+use thiserror::Error;
+use xenvelope_grant::Words;
+use xenvelope_grant::ring::{Back, Front, RingError, RingLayout};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+/// Pages of one envelope ring: a header and 16 KiB of slots.
+pub const RING_PAGES: usize = 5;
+
+/// The layout of an envelope ring.
+pub const LAYOUT: RingLayout = RingLayout::own_lines::<Slot>(RING_PAGES);
+
+/// A slot: one envelope, an Ethernet frame that says its own length.
+#[repr(C, align(8))]
+#[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub struct Slot(pub [u8; MAX_ENVELOPE]);
+
+/// The channel has no free slot.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
+#[error("the envelope channel is full")]
+pub struct ChannelFull;
+
+/// One end of an envelope channel.
+pub struct EnvelopeChannel<W> {
+    send: Front<W, Slot, ()>,
+    receive: Back<W, Slot, ()>,
+}
+
+impl<W: Words> EnvelopeChannel<W> {
+    /// A channel over a ring that we send on and one that we receive on, both initialised.
+    pub fn new(send: Front<W, Slot, ()>, receive: Back<W, Slot, ()>) -> EnvelopeChannel<W> {
+        EnvelopeChannel { send, receive }
+    }
+
+    /// How many envelopes can be put in.
+    pub fn room(&mut self) -> Result<u32, RingError> {
+        if self.send.free() == 0 {
+            let emptied = self.send.pending()?;
+            self.send.discard(emptied);
+        }
+        Ok(self.send.free())
+    }
+
+    /// Puts an envelope in: an Ethernet frame of at most [`MAX_ENVELOPE`] bytes. The other side
+    /// does not see it before [`EnvelopeChannel::publish`].
+    pub fn push(&mut self, envelope: &[u8]) -> Result<(), ChannelFull> {
+        let mut slot = Slot([0; MAX_ENVELOPE]);
+        slot.0
+            .get_mut(..envelope.len())
+            .ok_or(ChannelFull)?
+            .copy_from_slice(envelope);
+        self.send.push(&slot).map_err(|_| ChannelFull)
+    }
+
+    /// How many envelopes have come.
+    pub fn pending(&self) -> Result<u32, RingError> {
+        self.receive.pending()
+    }
+
+    /// Takes the next envelope out, if there is one by [`EnvelopeChannel::pending`]: a private
+    /// copy.
+    pub fn pop(&mut self) -> Slot {
+        self.receive.pop()
+    }
+
+    /// Publishes what was put in and what was taken out. Whether the other side asked for an
+    /// event.
+    #[must_use = "the other side sleeps until it gets the event that it asked for"]
+    pub fn publish(&mut self) -> bool {
+        let sent = self.send.publish();
+        self.receive.release_all();
+        let emptied = self.receive.publish();
+        sent | emptied
+    }
+
+    /// Asks for an event at the next envelope, and looks once more. Sleep only if it says 0.
+    pub fn pending_or_ask(&mut self) -> Result<u32, RingError> {
+        self.receive.pending_or_ask()
+    }
+
+    /// Envelopes that were put in and that the other side has not taken out.
+    pub fn unread(&mut self) -> Result<u32, RingError> {
+        let emptied = self.send.pending()?;
+        self.send.discard(emptied);
+        Ok(self.send.outstanding())
+    }
+
+    /// The memory of the two rings, to be given back.
+    pub fn into_words(self) -> (W, W) {
+        (self.send.into_words(), self.receive.into_words())
+    }
+}

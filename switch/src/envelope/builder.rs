@@ -1,0 +1,282 @@
+//! Writing an envelope, without allocating.
+
+use thiserror::Error;
+use xenvelope_grant::seam::{MAX_SEGMENTS, Offload, Segment};
+use zerocopy::IntoBytes;
+use zerocopy::little_endian::{U16, U32, U64};
+
+use super::layout::{
+    DONE_LEN, EnvelopeFlags, HEAD_LEN, KIND_DELIVER, KIND_DONE, KIND_RESET, OFFLOAD_LEN,
+    RECORD_LEN, RawDone, RawHead, RawOffload, RawRecord, RawSegment, RecordFlags, SEGMENT_LEN,
+    VERSION,
+};
+use super::{Addresses, DeliverHead, Done, ETHER_TYPE, FrameHead, MAX_ENVELOPE, MIN_FRAME};
+use crate::ethernet::{EthernetHeader, TAGGED_LEN};
+
+/// The frame does not fit into the envelope any more, or it is an envelope without frames (done,
+/// reset). The envelope is unchanged.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
+#[error("the frame does not fit into the envelope")]
+pub struct EnvelopeFull;
+
+/// Writes one envelope.
+///
+/// It checks for room and nothing else: a frame head or a segment that
+/// [`Envelope::parse`](super::Envelope::parse) refuses is written as it is.
+#[derive(Clone, Debug)]
+pub struct EnvelopeBuilder {
+    bytes: [u8; MAX_ENVELOPE],
+    /// How many of `bytes` are written.
+    len: usize,
+    /// Bytes of the Ethernet header.
+    header: usize,
+    head: RawHeadFields,
+}
+
+/// What the head will say; written by `finish`, when the length is known.
+#[derive(Clone, Copy, Debug)]
+struct RawHeadFields {
+    kind: u8,
+    frames: u8,
+    flags: EnvelopeFlags,
+    epoch: u32,
+    sequence: u32,
+    nonce: u64,
+}
+
+impl EnvelopeBuilder {
+    /// An envelope that carries frames, and perhaps a done for those that came the other way.
+    /// It needs at least one frame.
+    pub fn deliver(addresses: Addresses, head: DeliverHead, done: Option<Done>) -> EnvelopeBuilder {
+        let mut flags = EnvelopeFlags::empty();
+        flags.set(EnvelopeFlags::TAGGED, head.tagged);
+        flags.set(EnvelopeFlags::WANT_DONE, head.want_done);
+        let fields = RawHeadFields {
+            kind: KIND_DELIVER,
+            frames: 0,
+            flags,
+            epoch: head.epoch,
+            sequence: head.sequence,
+            nonce: head.nonce,
+        };
+        EnvelopeBuilder::new(addresses, fields, done)
+    }
+
+    /// An envelope that only says what is done. `epoch` is our own with this peer.
+    pub fn done(addresses: Addresses, epoch: u32, done: Done) -> EnvelopeBuilder {
+        EnvelopeBuilder::new(
+            addresses,
+            RawHeadFields::without_frames(KIND_DONE, epoch),
+            Some(done),
+        )
+    }
+
+    /// An envelope that says that we know nothing of what went before `epoch`, our own with this
+    /// peer.
+    pub fn reset(addresses: Addresses, epoch: u32) -> EnvelopeBuilder {
+        EnvelopeBuilder::new(
+            addresses,
+            RawHeadFields::without_frames(KIND_RESET, epoch),
+            None,
+        )
+    }
+
+    fn new(addresses: Addresses, head: RawHeadFields, done: Option<Done>) -> EnvelopeBuilder {
+        let Addresses {
+            destination,
+            source,
+            tci,
+        } = addresses;
+        let ethernet = EthernetHeader {
+            destination,
+            source,
+            tci,
+            ether_type: ETHER_TYPE,
+        };
+        let mut bytes = [0; MAX_ENVELOPE];
+        let header = ethernet.write(&mut bytes);
+        let mut builder = EnvelopeBuilder {
+            bytes,
+            len: header + HEAD_LEN,
+            header,
+            head,
+        };
+        if let Some(done) = done {
+            builder.head.flags |= EnvelopeFlags::HAS_DONE;
+            builder.append(
+                RawDone {
+                    epoch: U32::new(done.epoch),
+                    cumulative: U32::new(done.cumulative),
+                    selective: U64::new(done.selective),
+                    nonce: U64::new(done.nonce),
+                }
+                .as_bytes(),
+            );
+        }
+        builder
+    }
+
+    /// How many bytes after its Ethernet header a frame may have to be certain to fit inline
+    /// into an envelope of its own: whatever its VLAN and offload, and with a done.
+    pub const fn inline_limit() -> usize {
+        MAX_ENVELOPE - TAGGED_LEN - HEAD_LEN - DONE_LEN - RECORD_LEN - OFFLOAD_LEN
+    }
+
+    /// Whether one more frame fits that has so many segments and so many inline bytes.
+    pub fn room_for(&self, segments: usize, inline: usize, offload: &Offload) -> bool {
+        let offload = if needs_block(offload) { OFFLOAD_LEN } else { 0 };
+        self.head.kind == KIND_DELIVER
+            && self.head.frames < u8::MAX
+            && segments <= MAX_SEGMENTS
+            && inline <= MAX_ENVELOPE
+            && self.len + RECORD_LEN + offload + segments * SEGMENT_LEN + inline <= MAX_ENVELOPE
+    }
+
+    /// Adds a frame all of whose bytes are granted (after the tag, if the envelope is tagged).
+    /// There is at least one segment.
+    ///
+    /// # Errors
+    /// [`EnvelopeFull`] if it does not fit.
+    pub fn push_granted(
+        &mut self,
+        head: FrameHead,
+        segments: &[Segment],
+    ) -> Result<(), EnvelopeFull> {
+        self.push(head, segments, &[], RecordFlags::empty())
+    }
+
+    /// Adds a frame whose first bytes after the Ethernet header are `headers`, and whose other
+    /// bytes are granted (after the tag, if the envelope is tagged). Neither may be empty.
+    ///
+    /// # Errors
+    /// [`EnvelopeFull`] if it does not fit.
+    pub fn push_granted_with_headers(
+        &mut self,
+        head: FrameHead,
+        headers: &[u8],
+        segments: &[Segment],
+    ) -> Result<(), EnvelopeFull> {
+        self.push(head, segments, headers, RecordFlags::HEADERS_INLINE)
+    }
+
+    /// Adds a frame whose bytes after the Ethernet header are `payload`, `head.total` of them.
+    ///
+    /// # Errors
+    /// [`EnvelopeFull`] if it does not fit.
+    pub fn push_inline(&mut self, head: FrameHead, payload: &[u8]) -> Result<(), EnvelopeFull> {
+        self.push(head, &[], payload, RecordFlags::empty())
+    }
+
+    fn push(
+        &mut self,
+        head: FrameHead,
+        segments: &[Segment],
+        inline: &[u8],
+        mut flags: RecordFlags,
+    ) -> Result<(), EnvelopeFull> {
+        let offload = &head.offload;
+        if !self.room_for(segments.len(), inline.len(), offload) {
+            return Err(EnvelopeFull);
+        }
+        flags.set(RecordFlags::OFFLOAD, needs_block(offload));
+        flags.set(RecordFlags::NEEDS_CHECKSUM, offload.needs_checksum);
+        flags.set(RecordFlags::CHECKSUM_VALID, offload.checksum_valid);
+        self.append(
+            RawRecord {
+                ether_type: U16::new(head.ether_type),
+                // There is room, so both numbers are small.
+                segments: segments.len() as u8,
+                flags: flags.bits(),
+                total: U16::new(head.total),
+                inline: U16::new(inline.len() as u16),
+            }
+            .as_bytes(),
+        );
+        if needs_block(offload) {
+            self.append(
+                RawOffload {
+                    gso_type: offload.gso_type,
+                    reserved: 0,
+                    gso_size: U16::new(offload.gso_size),
+                    // An Ethernet header has 14 or 18 bytes. A checksum that starts inside it
+                    // wraps to one that ends outside the frame, and is refused.
+                    checksum_start: U16::new(
+                        offload.checksum_start.wrapping_sub(self.header as u16),
+                    ),
+                    checksum_offset: U16::new(offload.checksum_offset),
+                }
+                .as_bytes(),
+            );
+        }
+        for segment in segments {
+            self.append(
+                RawSegment {
+                    gref: U32::new(segment.gref.0),
+                    offset: U16::new(segment.offset),
+                    len: U16::new(segment.len),
+                }
+                .as_bytes(),
+            );
+        }
+        self.append(inline);
+        self.head.frames += 1;
+        Ok(())
+    }
+
+    /// How many frames were added.
+    pub fn frames(&self) -> usize {
+        usize::from(self.head.frames)
+    }
+
+    /// Asks the receiver for a done soon. Only envelopes that carry frames can ask.
+    pub fn want_done(&mut self) {
+        if self.head.kind == KIND_DELIVER {
+            self.head.flags |= EnvelopeFlags::WANT_DONE;
+        }
+    }
+
+    /// The envelope as an Ethernet frame: 60 to [`MAX_ENVELOPE`] bytes. More frames may be added
+    /// afterwards, and it be finished again.
+    pub fn finish(&mut self) -> &[u8] {
+        let head = RawHead {
+            version: VERSION,
+            kind: self.head.kind,
+            // At most MAX_ENVELOPE.
+            length: U16::new((self.len - self.header) as u16),
+            frames: self.head.frames,
+            flags: self.head.flags.bits(),
+            reserved: U16::new(0),
+            epoch: U32::new(self.head.epoch),
+            sequence: U32::new(self.head.sequence),
+            nonce: U64::new(self.head.nonce),
+        };
+        self.bytes[self.header..self.header + HEAD_LEN].copy_from_slice(head.as_bytes());
+        // What is beyond `len` was never written: the padding is zeros.
+        &self.bytes[..self.len.max(MIN_FRAME)]
+    }
+
+    fn append(&mut self, bytes: &[u8]) {
+        let end = self.len + bytes.len();
+        self.bytes[self.len..end].copy_from_slice(bytes);
+        self.len = end;
+    }
+}
+
+impl RawHeadFields {
+    fn without_frames(kind: u8, epoch: u32) -> RawHeadFields {
+        let flags = EnvelopeFlags::empty();
+        RawHeadFields {
+            kind,
+            frames: 0,
+            flags,
+            epoch,
+            sequence: 0,
+            nonce: 0,
+        }
+    }
+}
+
+/// A checksum that is known to be right is a flag alone; the rest takes a block.
+fn needs_block(offload: &Offload) -> bool {
+    offload.needs_checksum || offload.gso_type != 0
+}

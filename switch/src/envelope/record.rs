@@ -1,0 +1,259 @@
+//! The frames of an envelope that is being read.
+
+use core::iter::FusedIterator;
+
+use xenvelope_grant::seam::{MAX_SEGMENTS, Offload, Segment};
+use xenvelope_grant::{Gref, PAGE_SIZE};
+use zerocopy::FromBytes;
+
+use super::layout::{RawOffload, RawRecord, RawSegment, RecordFlags, SEGMENT_LEN};
+use super::parse::EnvelopeError;
+use super::{ETHER_TYPE, FrameHead, TAG_LEN};
+use crate::ethernet::{TPID_CUSTOMER, TPID_SERVICE};
+
+/// `VIRTIO_NET_HDR_GSO_*`: none, TCP over IPv4, TCP over IPv6.
+const GSO_TYPES: [u8; 3] = [0, 1, 4];
+
+/// One frame of an envelope.
+#[derive(Clone, Debug)]
+pub struct FrameRecord<'a> {
+    /// What it is.
+    pub head: FrameHead,
+    /// Where its granted bytes are; none if it is inline.
+    pub segments: Segments<'a>,
+    /// Its first bytes after the Ethernet header: all of them if it is inline, its headers if
+    /// `headers_inline`, otherwise none.
+    pub inline: &'a [u8],
+    /// Deliver `inline` and then what is granted.
+    pub headers_inline: bool,
+}
+
+/// The segments of a frame, in order.
+#[derive(Clone, Debug)]
+pub struct Segments<'a> {
+    /// A whole number of raw segments.
+    bytes: &'a [u8],
+}
+
+impl Iterator for Segments<'_> {
+    type Item = Segment;
+
+    fn next(&mut self) -> Option<Segment> {
+        let (raw, rest) = RawSegment::read_from_prefix(self.bytes).ok()?;
+        self.bytes = rest;
+        Some(Segment {
+            gref: Gref(raw.gref.get()),
+            offset: raw.offset.get(),
+            len: raw.len.get(),
+        })
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        let left = self.bytes.len() / SEGMENT_LEN;
+        (left, Some(left))
+    }
+}
+
+impl ExactSizeIterator for Segments<'_> {}
+impl FusedIterator for Segments<'_> {}
+
+/// The frames of an envelope, in order. All were validated before the first is given.
+#[derive(Clone, Debug)]
+pub struct Frames<'a> {
+    bytes: &'a [u8],
+    left: u8,
+    context: Context,
+}
+
+/// What the records depend on besides their own bytes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Context {
+    /// Bytes of the Ethernet header: 14 or 18.
+    pub(super) header: u16,
+    /// Granted data begins with a tag.
+    pub(super) tagged: bool,
+}
+
+impl<'a> Frames<'a> {
+    /// Validates `count` records, which must be all of `bytes`.
+    pub(super) fn validated(
+        bytes: &'a [u8],
+        count: u8,
+        context: Context,
+    ) -> Result<Frames<'a>, EnvelopeError> {
+        let mut rest = bytes;
+        for _ in 0..count {
+            let (pieces, behind) = Pieces::split(rest)?;
+            pieces.check(context)?;
+            rest = behind;
+        }
+        if !rest.is_empty() {
+            return Err(EnvelopeError::Trailing(rest.len()));
+        }
+        Ok(Frames {
+            bytes,
+            left: count,
+            context,
+        })
+    }
+}
+
+impl<'a> Iterator for Frames<'a> {
+    type Item = FrameRecord<'a>;
+
+    fn next(&mut self) -> Option<FrameRecord<'a>> {
+        self.left = self.left.checked_sub(1)?;
+        // The same bytes were split before without an error.
+        let (pieces, rest) = Pieces::split(self.bytes).ok()?;
+        self.bytes = rest;
+        Some(pieces.record(self.context))
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        (usize::from(self.left), Some(usize::from(self.left)))
+    }
+}
+
+impl ExactSizeIterator for Frames<'_> {}
+impl FusedIterator for Frames<'_> {}
+
+/// A record cut into its parts, with nothing checked but that they are there.
+struct Pieces<'a> {
+    raw: RawRecord,
+    flags: RecordFlags,
+    offload: Option<RawOffload>,
+    segments: Segments<'a>,
+    inline: &'a [u8],
+}
+
+impl<'a> Pieces<'a> {
+    /// The first record of `bytes`, and what is behind it.
+    fn split(bytes: &'a [u8]) -> Result<(Pieces<'a>, &'a [u8]), EnvelopeError> {
+        let truncated = EnvelopeError::Truncated;
+        let (raw, rest) = RawRecord::read_from_prefix(bytes).map_err(|_| truncated)?;
+        let flags =
+            RecordFlags::from_bits(raw.flags).ok_or(EnvelopeError::RecordFlags(raw.flags))?;
+        let (offload, rest) = if flags.contains(RecordFlags::OFFLOAD) {
+            let (offload, rest) = RawOffload::read_from_prefix(rest).map_err(|_| truncated)?;
+            (Some(offload), rest)
+        } else {
+            (None, rest)
+        };
+        let (segments, rest) = rest
+            .split_at_checked(usize::from(raw.segments) * SEGMENT_LEN)
+            .ok_or(truncated)?;
+        let (inline, rest) = rest
+            .split_at_checked(usize::from(raw.inline.get()))
+            .ok_or(truncated)?;
+        let segments = Segments { bytes: segments };
+        Ok((
+            Pieces {
+                raw,
+                flags,
+                offload,
+                segments,
+                inline,
+            },
+            rest,
+        ))
+    }
+
+    fn check(&self, context: Context) -> Result<(), EnvelopeError> {
+        let ether_type = self.raw.ether_type.get();
+        if [ETHER_TYPE, TPID_CUSTOMER, TPID_SERVICE].contains(&ether_type) {
+            return Err(EnvelopeError::InnerType(ether_type));
+        }
+        if usize::from(self.raw.segments) > MAX_SEGMENTS {
+            return Err(EnvelopeError::TooManySegments(self.raw.segments));
+        }
+        for segment in self.segments.clone() {
+            let Segment { offset, len, .. } = segment;
+            if len == 0 || usize::from(offset) + usize::from(len) > PAGE_SIZE {
+                return Err(EnvelopeError::Segment { offset, len });
+            }
+        }
+        self.check_sizes(context)?;
+        self.check_offload(context)
+    }
+
+    /// The bytes that the frame has are the bytes that are there.
+    fn check_sizes(&self, context: Context) -> Result<(), EnvelopeError> {
+        let total = u32::from(self.raw.total.get());
+        let inline = u32::from(self.raw.inline.get());
+        let granted: u32 = self
+            .segments
+            .clone()
+            .map(|segment| u32::from(segment.len))
+            .sum();
+        let headers_inline = self.flags.contains(RecordFlags::HEADERS_INLINE);
+        let right = if self.raw.segments == 0 {
+            !headers_inline && inline == total && total > 0
+        } else {
+            let tag = if context.tagged { TAG_LEN as u32 } else { 0 };
+            headers_inline == (inline > 0) && inline < total && granted == total - inline + tag
+        };
+        if right {
+            Ok(())
+        } else {
+            Err(EnvelopeError::Sizes {
+                total,
+                inline,
+                granted,
+            })
+        }
+    }
+
+    fn check_offload(&self, context: Context) -> Result<(), EnvelopeError> {
+        let needs_checksum = self.flags.contains(RecordFlags::NEEDS_CHECKSUM);
+        let Some(raw) = self.offload else {
+            return if needs_checksum {
+                Err(EnvelopeError::OffloadFlags)
+            } else {
+                Ok(())
+            };
+        };
+        if raw.reserved != 0 {
+            return Err(EnvelopeError::Reserved);
+        }
+        // Segmentation fills in checksums, so there is no block without one to fill in.
+        if !needs_checksum {
+            return Err(EnvelopeError::OffloadFlags);
+        }
+        let (kind, size) = (raw.gso_type, raw.gso_size.get());
+        if !GSO_TYPES.contains(&kind) || (kind == 0) != (size == 0) {
+            return Err(EnvelopeError::Segmentation { kind, size });
+        }
+        let (start, offset) = (raw.checksum_start.get(), raw.checksum_offset.get());
+        let inside = u32::from(start) + u32::from(offset) + 2 <= u32::from(self.raw.total.get());
+        // Counted from the frame's start it must still be a number of 16 bits.
+        if !inside || start.checked_add(context.header).is_none() {
+            return Err(EnvelopeError::Checksum { start, offset });
+        }
+        Ok(())
+    }
+
+    fn record(self, context: Context) -> FrameRecord<'a> {
+        let mut offload = Offload {
+            needs_checksum: self.flags.contains(RecordFlags::NEEDS_CHECKSUM),
+            checksum_valid: self.flags.contains(RecordFlags::CHECKSUM_VALID),
+            ..Offload::default()
+        };
+        if let Some(raw) = self.offload {
+            offload.gso_type = raw.gso_type;
+            offload.gso_size = raw.gso_size.get();
+            // Checked not to overflow.
+            offload.checksum_start = raw.checksum_start.get().saturating_add(context.header);
+            offload.checksum_offset = raw.checksum_offset.get();
+        }
+        FrameRecord {
+            head: FrameHead {
+                ether_type: self.raw.ether_type.get(),
+                total: self.raw.total.get(),
+                offload,
+            },
+            segments: self.segments,
+            inline: self.inline,
+            headers_inline: self.flags.contains(RecordFlags::HEADERS_INLINE),
+        }
+    }
+}

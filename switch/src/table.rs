@@ -1,0 +1,119 @@
+//! The forwarding table: which peer has which MAC address, in pages that a guest can only read.
+//!
+//! The manager keeps one table for each frontend and lists in it only the peers that policy lets
+//! that frontend reach. All numbers are little-endian.
+//!
+//! | at | bytes | header |
+//! |---|---|---|
+//! | 0 | 4 | layout: magic in the upper half, version in the lower |
+//! | 4 | 4 | mask: buckets less one |
+//! | 8 | 8 | seed of the hash |
+//! | 16 | 8 | the manager's epoch |
+//! | 24 | 4 | default route: the channel for all that is not in the table |
+//! | 64 | 8 | heartbeat, on a cache line of its own |
+//! | 128 | 128 each | buckets of 4 entries |
+//!
+//! An entry is four words of 64 bits. Each has a value in its upper 48 bits and the entry's
+//! version in its lower 16:
+//!
+//! | word | value |
+//! |---|---|
+//! | 0 | MAC address, its first byte the most significant |
+//! | 1 | from bit 0: domid (16), VLAN (12), channel (12), flags (8) |
+//! | 2 | the peer's incarnation |
+//! | 3 | 0 |
+//!
+//! An address may be in either of two buckets. They are the lower and the upper half of a
+//! SipHash-1-3, each under the mask; its keys are the seed and the layout, its input the 8 bytes
+//! of `address << 16 | VLAN`. A reader looks at no more than these eight entries and takes
+//! one only if all four versions are equal and not zero. Anything else is a miss, and a miss is
+//! the default route: a reader never waits, and a writer that dies half way leaves a miss.
+
+mod entry;
+mod reader;
+#[cfg(test)]
+mod tests;
+#[cfg(test)]
+mod words;
+mod writer;
+
+use core::hash::Hasher;
+
+use siphasher::sip::SipHasher13;
+use thiserror::Error;
+
+pub use entry::{Entry, EntryFlags};
+pub use reader::TableReader;
+pub use writer::{TableFull, TableWriter};
+
+use crate::ethernet::MacAddress;
+
+/// The channel that is the guest's own VF.
+pub const CHANNEL_VF: u16 = 0;
+/// The channel to the driver domain.
+pub const CHANNEL_DRIVER_DOMAIN: u16 = 1;
+/// The first channel that leads straight to another guest.
+pub const FIRST_DIRECT_CHANNEL: u16 = 2;
+/// The last channel that an entry can name.
+pub const MAX_CHANNEL: u16 = 4095;
+
+/// Most entries that a look-up examines.
+pub const MAX_EXAMINED: usize = 2 * BUCKET_ENTRIES;
+
+/// "xF" and version 1.
+const LAYOUT: u32 = 0x7846_0001;
+
+const LAYOUT_AT: usize = 0;
+const MASK_AT: usize = 4;
+const SEED_AT: usize = 8;
+const EPOCH_AT: usize = 16;
+const DEFAULT_ROUTE_AT: usize = 24;
+const HEARTBEAT_AT: usize = 64;
+const BUCKETS_AT: usize = 128;
+
+const BUCKET_ENTRIES: usize = 4;
+const BUCKET_LEN: usize = BUCKET_ENTRIES * ENTRY_LEN;
+const ENTRY_LEN: usize = 32;
+
+/// The smallest table: a header and one bucket.
+const MIN_SIZE: usize = BUCKETS_AT + BUCKET_LEN;
+
+/// Why shared memory is not a table.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
+pub enum TableError {
+    /// There is no room for a header and a bucket.
+    #[error("{size} bytes are too few for a forwarding table")]
+    TooSmall {
+        /// How many bytes there are.
+        size: usize,
+    },
+    /// The header names a layout that is not known here.
+    #[error("forwarding table layout {0:#010x} is not known")]
+    Layout(u32),
+    /// The mask is not one less than a power of two, or says that there are more buckets than
+    /// fit into the memory.
+    #[error("forwarding table mask {mask:#x} does not fit {size} bytes")]
+    Mask {
+        /// The mask.
+        mask: u32,
+        /// How many bytes there are.
+        size: usize,
+    },
+}
+
+/// The two buckets that an address may be in. They may be the same one.
+fn buckets(seed: u64, mask: u32, mac: MacAddress, vid: u16) -> [usize; 2] {
+    let mut hasher = SipHasher13::new_with_keys(seed, u64::from(LAYOUT));
+    hasher.write(&(mac.to_bits() << 16 | u64::from(vid)).to_le_bytes());
+    let hash = hasher.finish();
+    // The two halves of the hash.
+    [
+        (hash as u32 & mask) as usize,
+        ((hash >> 32) as u32 & mask) as usize,
+    ]
+}
+
+/// Where the entry lies, in bytes.
+fn entry_at(bucket: usize, slot: usize) -> usize {
+    BUCKETS_AT + bucket * BUCKET_LEN + slot * ENTRY_LEN
+}

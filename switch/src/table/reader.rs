@@ -1,0 +1,111 @@
+//! The reader: the frontend, which trusts the manager no further than it must.
+
+use core::sync::atomic::Ordering::{Acquire, Relaxed};
+
+use xenvelope_grant::Words;
+
+use super::entry::{Entry, may_be};
+use super::{
+    BUCKET_ENTRIES, BUCKET_LEN, BUCKETS_AT, CHANNEL_DRIVER_DOMAIN, DEFAULT_ROUTE_AT, EPOCH_AT,
+    HEARTBEAT_AT, LAYOUT, LAYOUT_AT, MASK_AT, MAX_CHANNEL, MIN_SIZE, SEED_AT, TableError, buckets,
+    entry_at,
+};
+use crate::ethernet::MacAddress;
+
+/// Reads a table that the manager writes at the same time.
+///
+/// A look-up loads at most 32 words, never waits and never tries again. No content of the memory
+/// makes it panic.
+#[derive(Debug)]
+pub struct TableReader<W> {
+    words: W,
+    /// Copied at attach: what the memory says later cannot lead us out of it.
+    mask: u32,
+    seed: u64,
+}
+
+impl<W: Words> TableReader<W> {
+    /// Takes a table that was imported.
+    ///
+    /// Mask and seed are read once, here. Attach again when [`epoch`](Self::epoch) changes: a
+    /// new manager makes a new table.
+    ///
+    /// # Errors
+    /// [`TableError`] if the memory does not hold a table of this layout.
+    pub fn attach(words: W) -> Result<TableReader<W>, TableError> {
+        let size = words.size();
+        if size < MIN_SIZE {
+            return Err(TableError::TooSmall { size });
+        }
+        // The writer stores the layout last, with Release.
+        let layout = words.load_u32(LAYOUT_AT, Acquire);
+        if layout != LAYOUT {
+            return Err(TableError::Layout(layout));
+        }
+        let mask = words.load_u32(MASK_AT, Relaxed);
+        let fit = ((size - BUCKETS_AT) / BUCKET_LEN) as u64;
+        let count = u64::from(mask) + 1;
+        if !count.is_power_of_two() || count > fit {
+            return Err(TableError::Mask { mask, size });
+        }
+        let seed = words.load_u64(SEED_AT, Relaxed);
+        Ok(TableReader { words, mask, seed })
+    }
+
+    /// Who has an address in a VLAN, and how to reach them. `None` is the default route.
+    pub fn lookup(&self, mac: MacAddress, vid: u16) -> Option<Entry> {
+        let [first, second] = buckets(self.seed, self.mask, mac, vid);
+        self.in_bucket(first, mac, vid).or_else(|| {
+            if second == first {
+                None
+            } else {
+                self.in_bucket(second, mac, vid)
+            }
+        })
+    }
+
+    fn in_bucket(&self, bucket: usize, mac: MacAddress, vid: u16) -> Option<Entry> {
+        (0..BUCKET_ENTRIES)
+            .filter_map(|slot| self.read(entry_at(bucket, slot), mac))
+            .find(|entry| entry.vid == vid)
+    }
+
+    fn read(&self, at: usize, mac: MacAddress) -> Option<Entry> {
+        // Acquire: with the first word we see at least the others that were written before it.
+        // Should they be newer, the versions differ.
+        let first = self.words.load_u64(at, Acquire);
+        if !may_be(first, mac) {
+            return None;
+        }
+        let load = |word: usize| self.words.load_u64(at + 8 * word, Relaxed);
+        Entry::from_words([first, load(1), load(2), load(3)])
+    }
+
+    /// A number that grows as long as the manager lives. If it stands still for too long, the
+    /// default route is the only one to use.
+    pub fn heartbeat(&self) -> u64 {
+        self.words.load_u64(HEARTBEAT_AT, Acquire)
+    }
+
+    /// The channel for all that is not in the table. One that cannot exist is taken for the
+    /// driver domain's, which always does.
+    pub fn default_route(&self) -> u16 {
+        let channel = self.words.load_u32(DEFAULT_ROUTE_AT, Acquire);
+        u16::try_from(channel)
+            .ok()
+            .filter(|&channel| channel <= MAX_CHANNEL)
+            .unwrap_or(CHANNEL_DRIVER_DOMAIN)
+    }
+
+    /// The manager's epoch.
+    pub fn epoch(&self) -> u64 {
+        self.words.load_u64(EPOCH_AT, Acquire)
+    }
+
+    /// A full barrier: between granting to a peer and looking its entry up once more. The second
+    /// look is then not done before the grant is visible, so an entry that was taken out between
+    /// the first look and the grant is missed, and the grant revoked.
+    pub fn barrier(&self) {
+        self.words.full_barrier();
+    }
+}

@@ -1,0 +1,335 @@
+//! Sequence numbers between two guests: what is outstanding at the sender, what has come at the
+//! receiver.
+//!
+//! Envelopes of one sender to one peer are numbered from 0 in each epoch. The receiver accepts
+//! each number once; its done says which are finished. A hole (an envelope that was lost) is
+//! forgotten when the window has moved past it: the sender's time-out revokes what it granted,
+//! and an envelope of unknown fate is never sent again.
+
+use core::hash::Hasher;
+
+use crate::envelope::Done;
+use alloc::collections::VecDeque;
+use siphasher::sip::SipHasher13;
+use thiserror::Error;
+use xenvelope_grant::seam::Instant;
+
+/// How many envelopes of one sender may be outstanding.
+pub const WINDOW: u32 = 256;
+
+/// Why an envelope is not accepted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
+pub enum Rejected {
+    /// It came before.
+    #[error("the envelope came before")]
+    Duplicate,
+    /// It is older than the window: it may have come before.
+    #[error("the envelope is older than the window")]
+    TooOld,
+    /// It is so far ahead that the peer must have more outstanding than it may.
+    #[error("the envelope is beyond the window")]
+    TooNew,
+}
+
+/// Why a done is not believed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
+pub enum BadDone {
+    /// It is about another epoch.
+    #[error("the done is about another epoch")]
+    OtherEpoch,
+    /// It acknowledges an envelope that was never sent.
+    #[error("the done acknowledges what was never sent")]
+    NeverSent,
+    /// It does not know the nonce of what it acknowledges.
+    #[error("the done does not know the nonce")]
+    WrongNonce,
+}
+
+/// The sender's half: envelopes that are out, and the grants in them.
+pub struct SendWindow<O> {
+    epoch: u32,
+    key: (u64, u64),
+    next: u32,
+    outstanding: VecDeque<Sent<O>>,
+}
+
+/// A granted frame that is out.
+pub struct Sent<O> {
+    /// Of its envelope.
+    pub sequence: u32,
+    /// The grant.
+    pub out: O,
+    /// When it was sent.
+    pub at: Instant,
+}
+
+impl<O> SendWindow<O> {
+    /// A window with nothing outstanding. The epoch and the key are random numbers that the peer
+    /// (epoch) and nobody (key) knows.
+    pub fn new(epoch: u32, key: (u64, u64)) -> SendWindow<O> {
+        SendWindow {
+            epoch,
+            key,
+            next: 0,
+            outstanding: VecDeque::new(),
+        }
+    }
+
+    /// Our epoch with this peer.
+    pub fn epoch(&self) -> u32 {
+        self.epoch
+    }
+
+    /// The next envelope's sequence number, if the window has room for it.
+    pub fn open(&self) -> Option<u32> {
+        let oldest = self
+            .outstanding
+            .front()
+            .map_or(self.next, |sent| sent.sequence);
+        (self.next.wrapping_sub(oldest) < WINDOW).then_some(self.next)
+    }
+
+    /// The nonce of a sequence number: a keyed hash, so that nothing need be kept and nobody can
+    /// guess the next.
+    pub fn nonce(&self, sequence: u32) -> u64 {
+        let mut hash = SipHasher13::new_with_keys(self.key.0, self.key.1);
+        hash.write_u32(self.epoch);
+        hash.write_u32(sequence);
+        hash.finish()
+    }
+
+    /// The envelope with the number that [`SendWindow::open`] gave has been sent.
+    pub fn sent(&mut self) {
+        self.next = self.next.wrapping_add(1);
+    }
+
+    /// Keeps a grant of the envelope `sequence` until it is done.
+    pub fn keep(&mut self, sequence: u32, out: O, at: Instant) {
+        self.outstanding.push_back(Sent { sequence, out, at });
+    }
+
+    /// Takes back the grants of an envelope that could not be sent after all, newest first.
+    pub fn unsent(&mut self, sequence: u32) -> Option<O> {
+        if self.outstanding.back()?.sequence == sequence {
+            self.outstanding.pop_back().map(|sent| sent.out)
+        } else {
+            None
+        }
+    }
+
+    /// Whether half of the window is in use: the peer should say done soon.
+    pub fn half_full(&self) -> bool {
+        let oldest = self
+            .outstanding
+            .front()
+            .map_or(self.next, |sent| sent.sequence);
+        self.next.wrapping_sub(oldest) > WINDOW / 2
+    }
+
+    /// How many grants are out.
+    pub fn outstanding(&self) -> usize {
+        self.outstanding.len()
+    }
+
+    /// Checks a peer's done. Nothing is changed.
+    pub fn check(&self, done: &Done) -> Result<(), BadDone> {
+        if done.epoch != self.epoch {
+            return Err(BadDone::OtherEpoch);
+        }
+        let newest = done.newest();
+        let ahead = self.next.wrapping_sub(newest);
+        // The newest acknowledged is one that was sent: 1 to 2 * WINDOW before the next.
+        if ahead == 0 || ahead > 2 * WINDOW || self.next.wrapping_sub(done.cumulative) > 2 * WINDOW
+        {
+            return Err(BadDone::NeverSent);
+        }
+        if done.nonce != self.nonce(newest) {
+            Err(BadDone::WrongNonce)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// The grants that a done, which has been checked, finishes.
+    pub fn finish(&mut self, done: &Done, mut finished: impl FnMut(O)) {
+        while let Some(sent) = self.outstanding.front() {
+            if !done.covers(sent.sequence) {
+                break;
+            }
+            if let Some(sent) = self.outstanding.pop_front() {
+                finished(sent.out);
+            }
+        }
+        if done.selective != 0 {
+            let mut index = 0;
+            while index < self.outstanding.len() {
+                if done.covers(self.outstanding[index].sequence) {
+                    if let Some(sent) = self.outstanding.remove(index) {
+                        finished(sent.out);
+                    }
+                } else {
+                    index += 1;
+                }
+            }
+        }
+    }
+
+    /// The oldest grant, if it was sent before `deadline`: nobody has said done in time.
+    pub fn expired(&mut self, deadline: Instant) -> Option<O> {
+        if self.outstanding.front()?.at < deadline {
+            self.outstanding.pop_front().map(|sent| sent.out)
+        } else {
+            None
+        }
+    }
+
+    /// When the oldest grant was sent.
+    pub fn oldest(&self) -> Option<Instant> {
+        self.outstanding.front().map(|sent| sent.at)
+    }
+}
+
+const WORDS: usize = WINDOW as usize / 64;
+
+/// The receiver's half: which envelopes have come.
+pub struct ReceiveWindow {
+    epoch: Option<u32>,
+    /// All before it are finished or given up.
+    base: u32,
+    /// Bit `i`: `base + i` has come. Bit 0 is never set for long: the base moves on.
+    seen: [u64; WORDS],
+    nonces: [u64; WINDOW as usize],
+    /// Envelopes with granted frames that no done has told of.
+    unacknowledged: u32,
+    since: Option<Instant>,
+}
+
+impl Default for ReceiveWindow {
+    fn default() -> Self {
+        ReceiveWindow {
+            epoch: None,
+            base: 0,
+            seen: [0; WORDS],
+            nonces: [0; WINDOW as usize],
+            unacknowledged: 0,
+            since: None,
+        }
+    }
+}
+
+impl ReceiveWindow {
+    /// Whether an envelope may be accepted. Nothing is changed: on a path that cannot vouch for
+    /// the source, the window moves only after the tag has been compared.
+    pub fn check(&self, epoch: u32, sequence: u32) -> Result<(), Rejected> {
+        if self.epoch != Some(epoch) {
+            return Ok(());
+        }
+        let ahead = sequence.wrapping_sub(self.base);
+        if ahead < WINDOW {
+            if self.has(ahead) {
+                Err(Rejected::Duplicate)
+            } else {
+                Ok(())
+            }
+        } else if ahead < 2 * WINDOW {
+            Ok(())
+        } else if ahead > u32::MAX / 2 {
+            Err(Rejected::TooOld)
+        } else {
+            Err(Rejected::TooNew)
+        }
+    }
+
+    /// Accepts an envelope that was checked. `wants_done` says that it carried granted frames.
+    pub fn accept(
+        &mut self,
+        epoch: u32,
+        sequence: u32,
+        nonce: u64,
+        wants_done: bool,
+        now: Instant,
+    ) {
+        if self.epoch != Some(epoch) {
+            *self = ReceiveWindow {
+                epoch: Some(epoch),
+                ..ReceiveWindow::default()
+            };
+            // A peer's first envelope is number 0; if we start later, what came before is over.
+            if sequence >= WINDOW {
+                self.base = sequence;
+            }
+        }
+        let mut ahead = sequence.wrapping_sub(self.base);
+        if ahead >= WINDOW {
+            // Holes that the window leaves behind are given up: the sender's time-out has them.
+            self.advance(ahead - WINDOW + 1);
+            ahead = WINDOW - 1;
+        }
+        self.seen[ahead as usize / 64] |= 1 << (ahead % 64);
+        self.nonces[(sequence % WINDOW) as usize] = nonce;
+        while self.has(0) {
+            let run = self.seen[0].trailing_ones().max(1);
+            self.advance(run);
+        }
+        if wants_done {
+            self.unacknowledged += 1;
+            self.since.get_or_insert(now);
+        }
+    }
+
+    fn has(&self, ahead: u32) -> bool {
+        self.seen[ahead as usize / 64] >> (ahead % 64) & 1 == 1
+    }
+
+    fn advance(&mut self, by: u32) {
+        self.base = self.base.wrapping_add(by);
+        let (words, bits) = (by as usize / 64, by % 64);
+        for index in 0..WORDS {
+            let low = self.seen.get(index + words).copied().unwrap_or(0);
+            let high = self.seen.get(index + words + 1).copied().unwrap_or(0);
+            self.seen[index] = if bits == 0 {
+                low
+            } else {
+                low >> bits | high << (64 - bits)
+            };
+        }
+    }
+
+    /// What is finished, if anything ever came.
+    pub fn done(&self) -> Option<Done> {
+        let epoch = self.epoch?;
+        let selective = self.seen[0] >> 1 | self.seen[1] << 63;
+        let mut done = Done {
+            epoch,
+            cumulative: self.base,
+            selective,
+            nonce: 0,
+        };
+        done.nonce = self.nonces[(done.newest() % WINDOW) as usize];
+        Some(done)
+    }
+
+    /// A done has been sent.
+    pub fn told(&mut self) {
+        self.unacknowledged = 0;
+        self.since = None;
+    }
+
+    /// Envelopes with granted frames that no done has told of.
+    pub fn unacknowledged(&self) -> u32 {
+        self.unacknowledged
+    }
+
+    /// Since when the oldest of them waits.
+    pub fn waiting_since(&self) -> Option<Instant> {
+        self.since
+    }
+
+    /// Our peer's epoch, if we know one.
+    pub fn epoch(&self) -> Option<u32> {
+        self.epoch
+    }
+}
+
+#[cfg(test)]
+mod tests;
