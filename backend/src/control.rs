@@ -36,15 +36,10 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
             };
             busy = true;
             if event.token == WATCH_TOOLSTACK {
-                let named = event
-                    .path
-                    .rsplit_once("backend/vif/")
-                    .map(|(_, below)| below);
+                let named = event.path.rsplit_once("backend/vif/").map(|(_, below)| below);
                 let mut parts = named.unwrap_or("").split('/');
-                let guest = parts
-                    .next()
-                    .and_then(|part| part.parse().ok())
-                    .and_then(DomId::ordinary);
+                let guest =
+                    parts.next().and_then(|part| part.parse().ok()).and_then(DomId::ordinary);
                 let handle = parts.next().and_then(|part| part.parse().ok());
                 match (guest, handle) {
                     (Some(guest), Some(handle)) => self.look_at(guest, handle),
@@ -72,11 +67,7 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
             };
             let mut handles = [0; 512];
             let directory = format!("{VIFS}/{guest}");
-            let handles = self
-                .host
-                .list(&directory, &mut handles)
-                .unwrap_or("")
-                .to_owned();
+            let handles = self.host.list(&directory, &mut handles).unwrap_or("").to_owned();
             for handle in handles.split('\0').filter_map(|name| name.parse().ok()) {
                 self.look_at(guest, handle);
             }
@@ -114,18 +105,13 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
     /// A new interface: its features, and then it is the frontend's turn.
     fn create(&mut self, guest: DomId, handle: u32, back: Directory) -> Result<(), BackendError> {
         let front = Directory::new(&back.text(&self.host, key::FRONTEND)?)?;
-        let mac: xenvelope_switch::MacAddress = back
-            .text(&self.host, key::MAC)?
-            .parse()
-            .map_err(|_| BackendError::Mac)?;
+        let mac: xenvelope_switch::MacAddress =
+            back.text(&self.host, key::MAC)?.parse().map_err(|_| BackendError::Mac)?;
         let port = self.next_port;
         let vid = self.manager.vlan(mac);
         self.switch.add_port(
             PortId(port),
-            PortConfig::Guest {
-                macs: vec![mac],
-                vlan: Vlan::Access(vid),
-            },
+            PortConfig::Guest { macs: vec![mac], vlan: Vlan::Access(vid) },
         )?;
         self.next_port += 1;
         self.incarnations += 1;
@@ -231,19 +217,15 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
             kick: true,
         };
         let mut keys = Transaction::new();
-        let table = if envelopes {
-            let pages = host.export(guest, self.config.table_pages, Access::Read)?;
-            keys.write(
-                &back,
-                key::FORWARDING_TABLE_PAGES,
-                pages.refs().len(),
-                Some(guest),
-            )
-            .refs(&back, key::FORWARDING_TABLE_REF, pages.refs(), Some(guest));
-            Some(TableWriter::new(pages, host.random(), self.config.epoch)?)
-        } else {
-            None
-        };
+        let table =
+            if envelopes {
+                let pages = host.export(guest, self.config.table_pages, Access::Read)?;
+                keys.write(&back, key::FORWARDING_TABLE_PAGES, pages.refs().len(), Some(guest))
+                    .refs(&back, key::FORWARDING_TABLE_REF, pages.refs(), Some(guest));
+                Some(TableWriter::new(pages, host.random(), self.config.epoch)?)
+            } else {
+                None
+            };
         keys.state(&back, XenbusState::Connected, Some(guest));
         let vf = front.feature(host, key::VF_LINK);
         if let Some(vif) = self.vifs.get_mut(&port) {
@@ -261,9 +243,7 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
 
     fn write_state(&self, port: u32, state: XenbusState) -> Result<(), BackendError> {
         if let Some(vif) = self.vifs.get(&port) {
-            Transaction::new()
-                .state(&vif.back, state, Some(vif.guest))
-                .commit(&self.host)?;
+            Transaction::new().state(&vif.back, state, Some(vif.guest)).commit(&self.host)?;
         }
         Ok(())
     }

@@ -121,9 +121,6 @@ impl Counters {
 
     /// The reasons that occurred, with their counts.
     pub fn reasons(&self) -> impl Iterator<Item = (DropReason, u64)> {
-        DropReason::ALL
-            .into_iter()
-            .zip(self.drops)
-            .filter(|(_, count)| *count > 0)
+        DropReason::ALL.into_iter().zip(self.drops).filter(|(_, count)| *count > 0)
     }
 }

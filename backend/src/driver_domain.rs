@@ -70,12 +70,7 @@ pub struct Config {
 
 impl Default for Config {
     fn default() -> Self {
-        Config {
-            envelopes: true,
-            table_pages: 4,
-            heartbeat: Duration::from_millis(500),
-            epoch: 1,
-        }
+        Config { envelopes: true, table_pages: 4, heartbeat: Duration::from_millis(500), epoch: 1 }
     }
 }
 
@@ -171,11 +166,7 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
         let count = self.host.wait(&mut fired, until.min(self.beat_at));
         // Unmask first, look at the rings after.
         for id in &fired[..count] {
-            if let Some(uplink) = self
-                .uplink
-                .as_ref()
-                .filter(|uplink| uplink.interrupt() == *id)
-            {
+            if let Some(uplink) = self.uplink.as_ref().filter(|uplink| uplink.interrupt() == *id) {
                 uplink.unmask();
             } else if let Some(rings) = self
                 .vifs

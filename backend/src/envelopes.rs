@@ -23,11 +23,7 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
         let ports: Vec<u32> = self
             .vifs
             .iter()
-            .filter(|(_, vif)| {
-                vif.rings
-                    .as_ref()
-                    .is_some_and(|rings| rings.envelopes.is_some())
-            })
+            .filter(|(_, vif)| vif.rings.as_ref().is_some_and(|rings| rings.envelopes.is_some()))
             .map(|(port, _)| *port)
             .collect();
         for port in ports {
@@ -63,10 +59,7 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
         };
         let result = match self.switch.ingress(from, &envelope.header, now.0) {
             Err(discard) => Err(discard.into()),
-            Ok(Forward {
-                vid,
-                to: Destination::Port(to),
-            }) => {
+            Ok(Forward { vid, to: Destination::Port(to) }) => {
                 if self.switch.egress_tag(to, vid) != envelope.header.tci {
                     Err(DropReason::CannotTake)
                 } else {
@@ -74,10 +67,7 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
                 }
             }
             // An envelope names one destination's grants: it is never flooded.
-            Ok(Forward {
-                to: Destination::Flood,
-                ..
-            }) => Err(DropReason::NoDestination),
+            Ok(Forward { to: Destination::Flood, .. }) => Err(DropReason::NoDestination),
         };
         if let Err(reason) = result {
             self.counters.drop_frames(reason, frames);
@@ -128,19 +118,11 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
             return Err(DropReason::Malformed);
         }
         let granted = deliver.frames.clone().any(|frame| frame.segments.len() > 0);
-        let vif = self
-            .vifs
-            .get_mut(&from.0)
-            .ok_or(DropReason::NoDestination)?;
+        let vif = self.vifs.get_mut(&from.0).ok_or(DropReason::NoDestination)?;
         let guest = vif.guest;
         let rings = vif.rings.as_mut().ok_or(DropReason::NoDestination)?;
-        rings
-            .window
-            .check(head.epoch, head.sequence)
-            .map_err(|_| DropReason::Replayed)?;
-        rings
-            .window
-            .accept(head.epoch, head.sequence, head.nonce, granted, now);
+        rings.window.check(head.epoch, head.sequence).map_err(|_| DropReason::Replayed)?;
+        rings.window.accept(head.epoch, head.sequence, head.nonce, granted, now);
         rings.done_to = Some(Addresses {
             destination: header.source,
             source: header.destination,
@@ -167,10 +149,7 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
         record: &FrameRecord<'_>,
     ) -> Result<(), DropReason> {
         let slot = self.round.slot().ok_or(DropReason::NoBuffer)?;
-        let header = EthernetHeader {
-            ether_type: record.head.ether_type,
-            ..*header
-        };
+        let header = EthernetHeader { ether_type: record.head.ether_type, ..*header };
         let mut bytes = [0; 18];
         let length = header.write(&mut bytes);
         let scratch = &mut self.round.buffers[0];
@@ -178,40 +157,17 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
         scratch.put(slot + length, record.inline);
         let mut sources = Sources::new();
         let first = length + record.inline.len();
-        sources.push(Source {
-            end: End::Local {
-                buffer: 0,
-                offset: slot as u32,
-            },
-            len: first,
-        });
+        sources.push(Source { end: End::Local { buffer: 0, offset: slot as u32 }, len: first });
         for segment in record.segments.clone() {
             let (gref, offset) = (segment.gref, segment.offset);
-            let end = End::Foreign {
-                dom: guest,
-                gref,
-                offset,
-            };
+            let end = End::Foreign { dom: guest, gref, offset };
             sources
-                .try_push(Source {
-                    end,
-                    len: segment.len as usize,
-                })
+                .try_push(Source { end, len: segment.len as usize })
                 .map_err(|_| DropReason::Malformed)?;
         }
         let total = length + record.head.total as usize;
         let offload = record.head.offload;
-        self.deliver(
-            to,
-            vid,
-            &Frame {
-                header,
-                slot,
-                sources: &sources,
-                total,
-                offload,
-            },
-        )
+        self.deliver(to, vid, &Frame { header, slot, sources: &sources, total, offload })
     }
 
     /// Says done to the guests whose frames we have taken, after the copy.

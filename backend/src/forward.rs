@@ -123,11 +123,7 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
                 match frame {
                     Ok(frame) => {
                         let first = self.round.headers.len();
-                        let slot = if frame.refused {
-                            None
-                        } else {
-                            self.round.slot()
-                        };
+                        let slot = if frame.refused { None } else { self.round.slot() };
                         let Some(slot) = slot else {
                             self.round.taken.push((*port, frame, first..first, 0));
                             continue;
@@ -144,10 +140,7 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
                                 gref: piece.gref,
                                 offset: piece.offset,
                             };
-                            let dst = End::Local {
-                                buffer: 0,
-                                offset: at as u32,
-                            };
+                            let dst = End::Local { buffer: 0, offset: at as u32 };
                             self.round.headers.push(CopyOp::new(src, dst, len as u16));
                             at += len;
                             left -= len;
@@ -177,17 +170,11 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
             return;
         }
         let mut headers = std::mem::take(&mut self.round.headers);
-        let fetched = headers.is_empty()
-            || self
-                .host
-                .copy(&mut headers, &mut self.round.buffers)
-                .is_ok();
+        let fetched =
+            headers.is_empty() || self.host.copy(&mut headers, &mut self.round.buffers).is_ok();
         let mut taken = std::mem::take(&mut self.round.taken);
         for (port, frame, ops, slot) in &mut taken {
-            let seen = fetched
-                && headers[ops.clone()]
-                    .iter()
-                    .all(|op| op.status.check().is_ok());
+            let seen = fetched && headers[ops.clone()].iter().all(|op| op.status.check().is_ok());
             // Answered when the second call has copied, in the order of the requests.
             frame.refused |= !seen || ops.start == ops.end;
             if !frame.refused {
@@ -213,35 +200,19 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
         };
         let sources = pieces(slot, seen, guest, frame);
         let offload = frame.offload;
-        self.pass_on(
-            PortId(port),
-            &Frame {
-                header,
-                slot,
-                sources: &sources,
-                total,
-                offload,
-            },
-            now,
-        );
+        self.pass_on(PortId(port), &Frame { header, slot, sources: &sources, total, offload }, now);
     }
 
     /// Finds the destinations of a frame and plans its delivery to each.
     pub(crate) fn pass_on(&mut self, from: PortId, frame: &Frame<'_>, now: Instant) {
         match self.switch.ingress(from, &frame.header, now.0) {
             Err(discard) => self.counters.drop_frames(discard.into(), 1),
-            Ok(Forward {
-                vid,
-                to: Destination::Port(to),
-            }) => {
+            Ok(Forward { vid, to: Destination::Port(to) }) => {
                 if let Err(reason) = self.deliver(to, vid, frame) {
                     self.counters.drop_frames(reason, 1);
                 }
             }
-            Ok(Forward {
-                vid,
-                to: Destination::Flood,
-            }) => {
+            Ok(Forward { vid, to: Destination::Flood }) => {
                 let ports: Vec<PortId> = self.switch.flood_ports(vid, from).collect();
                 self.counters.flood_extra += (ports.len() as u64).saturating_sub(1);
                 if ports.is_empty() {
@@ -293,28 +264,17 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
         sources: &mut Sources,
     ) -> Result<usize, DropReason> {
         let slot = self.round.slot().ok_or(DropReason::NoBuffer)?;
-        let new = EthernetHeader {
-            tci,
-            ..frame.header
-        };
+        let new = EthernetHeader { tci, ..frame.header };
         let first = sources.first_mut().ok_or(DropReason::Malformed)?;
         let (old_len, new_len) = (frame.header.len(), new.len());
-        let rest = first
-            .len
-            .checked_sub(old_len)
-            .ok_or(DropReason::Malformed)?;
+        let rest = first.len.checked_sub(old_len).ok_or(DropReason::Malformed)?;
         let mut bytes = [0; SLOT - SLOT_START];
         new.write(&mut bytes);
         let (scratch, end) = (&mut self.round.buffers[0], new_len + rest);
-        scratch.get(
-            frame.slot + old_len,
-            bytes.get_mut(new_len..end).ok_or(DropReason::CannotTake)?,
-        );
+        scratch
+            .get(frame.slot + old_len, bytes.get_mut(new_len..end).ok_or(DropReason::CannotTake)?);
         scratch.put(slot, &bytes[..end]);
-        first.end = End::Local {
-            buffer: 0,
-            offset: slot as u32,
-        };
+        first.end = End::Local { buffer: 0, offset: slot as u32 };
         first.len = end;
         Ok(frame.total - old_len + new_len)
     }
@@ -330,11 +290,7 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
             return Err(DropReason::NoDestination);
         }
         let buffer = self.round.buffers.len();
-        self.round.buffers.push(
-            self.host
-                .take(None, total)
-                .map_err(|_| DropReason::NoBuffer)?,
-        );
+        self.round.buffers.push(self.host.take(None, total).map_err(|_| DropReason::NoBuffer)?);
         let first = self.round.ops.len();
         let mut at = 0;
         let mut local = None;
@@ -348,10 +304,7 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
             }
             while left > 0 {
                 let piece = left.min(PAGE_SIZE - at % PAGE_SIZE);
-                let dst = End::Local {
-                    buffer: buffer as u16,
-                    offset: at as u32,
-                };
+                let dst = End::Local { buffer: buffer as u16, offset: at as u32 };
                 self.round.ops.push(CopyOp::new(end, dst, piece as u16));
                 if let End::Foreign { offset, .. } = &mut end {
                     *offset = offset.wrapping_add(piece as u16);
@@ -366,12 +319,7 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
             self.round.buffers[buffer].put(to, &bytes[..len]);
         }
         let ops = first..self.round.ops.len();
-        self.round.outbound.push(Outbound {
-            buffer,
-            length: total,
-            ops,
-            offload,
-        });
+        self.round.outbound.push(Outbound { buffer, length: total, ops, offload });
         Ok(())
     }
 
@@ -398,10 +346,9 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
                 self.switch_envelope(UPLINK, bytes, now);
                 continue;
             }
-            let (Some(slot), Ok(header)) = (
-                self.round.slot(),
-                EthernetHeader::parse(&bytes[..18.min(total)]),
-            ) else {
+            let (Some(slot), Ok(header)) =
+                (self.round.slot(), EthernetHeader::parse(&bytes[..18.min(total)]))
+            else {
                 self.counters.drop_frames(DropReason::Malformed, 1);
                 continue;
             };
@@ -409,33 +356,18 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
             self.round.buffers[0].put(slot, &bytes[..seen]);
             let buffer = self.round.buffers.len() as u16;
             let mut sources = Sources::new();
-            sources.push(Source {
-                end: End::Local {
-                    buffer: 0,
-                    offset: slot as u32,
-                },
-                len: seen,
-            });
+            sources.push(Source { end: End::Local { buffer: 0, offset: slot as u32 }, len: seen });
             let mut at = arrival.frame.start + seen;
             while at < arrival.frame.end {
                 let len = (PAGE_SIZE - at % PAGE_SIZE).min(arrival.frame.end - at);
-                let end = End::Local {
-                    buffer,
-                    offset: at as u32,
-                };
+                let end = End::Local { buffer, offset: at as u32 };
                 if sources.try_push(Source { end, len }).is_err() {
                     break;
                 }
                 at += len;
             }
             self.round.buffers.push(arrival.buffer);
-            let frame = Frame {
-                header,
-                slot,
-                sources: &sources,
-                total,
-                offload: arrival.offload,
-            };
+            let frame = Frame { header, slot, sources: &sources, total, offload: arrival.offload };
             self.pass_on(UPLINK, &frame, now);
         }
         busy
@@ -444,16 +376,11 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
     /// The second call of the round, and the answers.
     fn copy_all(&mut self) {
         let copied = self.round.ops.is_empty()
-            || self
-                .host
-                .copy(&mut self.round.ops, &mut self.round.buffers)
-                .is_ok();
+            || self.host.copy(&mut self.round.ops, &mut self.round.buffers).is_ok();
         let round = &mut self.round;
         for (port, delivery) in round.deliveries.drain(..) {
             let whole = copied
-                && round.ops[delivery.ops.clone()]
-                    .iter()
-                    .all(|op| op.status.check().is_ok());
+                && round.ops[delivery.ops.clone()].iter().all(|op| op.status.check().is_ok());
             if whole {
                 self.counters.netif_out += 1;
             } else {
@@ -468,14 +395,11 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
         outbound.sort_by_key(|frame| frame.buffer);
         let mut leaving: Vec<Option<H::Buf>> = round.buffers.drain(1..).map(Some).collect();
         for frame in outbound {
-            let whole = copied
-                && round.ops[frame.ops.clone()]
-                    .iter()
-                    .all(|op| op.status.check().is_ok());
-            let (Some(uplink), Some(buffer)) = (
-                &self.uplink,
-                leaving.get_mut(frame.buffer - 1).and_then(Option::take),
-            ) else {
+            let whole =
+                copied && round.ops[frame.ops.clone()].iter().all(|op| op.status.check().is_ok());
+            let (Some(uplink), Some(buffer)) =
+                (&self.uplink, leaving.get_mut(frame.buffer - 1).and_then(Option::take))
+            else {
                 continue;
             };
             if !whole {
@@ -496,10 +420,7 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
                 let _ = rings.tx.push(&TxResponse { id, status });
                 if index == 0 {
                     for _ in 0..frame.extras {
-                        let _ = rings.tx.push(&TxResponse {
-                            id: 0,
-                            status: RSP_NULL,
-                        });
+                        let _ = rings.tx.push(&TxResponse { id: 0, status: RSP_NULL });
                     }
                 }
             }
@@ -542,13 +463,7 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
 /// pages.
 fn pieces(slot: usize, seen: usize, guest: DomId, frame: &Assembled) -> Sources {
     let mut sources = Sources::new();
-    sources.push(Source {
-        end: End::Local {
-            buffer: 0,
-            offset: slot as u32,
-        },
-        len: seen,
-    });
+    sources.push(Source { end: End::Local { buffer: 0, offset: slot as u32 }, len: seen });
     let mut skip = seen;
     for piece in &frame.fragments {
         let here = skip.min(piece.len as usize);
@@ -556,11 +471,7 @@ fn pieces(slot: usize, seen: usize, guest: DomId, frame: &Assembled) -> Sources 
         let len = piece.len as usize - here;
         if len > 0 {
             let offset = piece.offset + here as u16;
-            let end = End::Foreign {
-                dom: guest,
-                gref: piece.gref,
-                offset,
-            };
+            let end = End::Foreign { dom: guest, gref: piece.gref, offset };
             sources.push(Source { end, len });
         }
     }

@@ -112,25 +112,17 @@ impl Manager {
     }
 
     fn default_route(&self, mac: MacAddress) -> DefaultRoute {
-        self.members
-            .get(&mac)
-            .map_or(DefaultRoute::Auto, |member| member.default_route)
+        self.members.get(&mac).map_or(DefaultRoute::Auto, |member| member.default_route)
     }
 
     fn route(&self, one: MacAddress, other: MacAddress) -> PairRoute {
         let pair = (one.min(other), one.max(other));
-        self.routes
-            .get(&pair)
-            .copied()
-            .unwrap_or(self.default_route)
+        self.routes.get(&pair).copied().unwrap_or(self.default_route)
     }
 
     /// Whether policy lets the two reach each other.
     fn may_reach(&self, one: MacAddress, other: MacAddress) -> bool {
-        let default = Member {
-            networks: BTreeSet::from([0]),
-            ..Member::default()
-        };
+        let default = Member { networks: BTreeSet::from([0]), ..Member::default() };
         let of = |mac| self.members.get(mac).unwrap_or(&default);
         let (one, other) = (of(&one), of(&other));
         one.vlan == other.vlan && !one.networks.is_disjoint(&other.networks)
@@ -147,8 +139,6 @@ impl Manager {
                 _ => None,
             })
             .collect();
-        (FIRST_DIRECT_CHANNEL..)
-            .find(|number| !used.contains(number))
-            .unwrap_or(u16::MAX)
+        (FIRST_DIRECT_CHANNEL..).find(|number| !used.contains(number)).unwrap_or(u16::MAX)
     }
 }

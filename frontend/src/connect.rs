@@ -31,19 +31,9 @@ impl Control {
         let front = Directory::new("device/vif")?.child(handle)?;
         let backend = front.domid(store, key::BACKEND_ID)?;
         let back = Directory::new(&front.text(store, key::BACKEND)?)?;
-        let mac = front
-            .text(store, key::MAC)?
-            .parse()
-            .map_err(|_| FrontendError::Mac)?;
+        let mac = front.text(store, key::MAC)?.parse().map_err(|_| FrontendError::Mac)?;
         store.watch(back.path(), WATCH_BACKEND)?;
-        Ok((
-            Control {
-                front,
-                back,
-                backend,
-            },
-            mac,
-        ))
+        Ok((Control { front, back, backend }, mac))
     }
 }
 
@@ -84,11 +74,7 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
                 self.disconnect();
                 self.close_direct(|_| false);
                 Transaction::new()
-                    .state(
-                        &self.control.front,
-                        XenbusState::Closed,
-                        Some(self.control.backend),
-                    )
+                    .state(&self.control.front, XenbusState::Closed, Some(self.control.backend))
                     .commit(&self.host)?;
             }
             XenbusState::Closed | XenbusState::Unknown if self.link == Link::Up => {
@@ -129,10 +115,7 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
         } else {
             None
         };
-        let to = Peer {
-            domid: backend,
-            incarnation: 0,
-        };
+        let to = Peer { domid: backend, incarnation: 0 };
         let mut receive = Receiver::new(rx, area);
         let kick = receive.post();
         self.driver = Some(DriverDomain {
@@ -143,8 +126,7 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
             port,
             kick,
         });
-        keys.state(&front, XenbusState::Connected, reader)
-            .commit(&self.host)?;
+        keys.state(&front, XenbusState::Connected, reader).commit(&self.host)?;
         Ok(())
     }
 
@@ -159,17 +141,10 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
         }
         let refs =
             back.refs::<TABLE_PAGES_MAX>(&self.host, key::FORWARDING_TABLE_REF, pages as usize)?;
-        let words = self
-            .host
-            .import(self.control.backend, &refs, Access::Read)?;
+        let words = self.host.import(self.control.backend, &refs, Access::Read)?;
         let reader = TableReader::attach(words)?;
         let heartbeat = reader.heartbeat();
-        self.table = Some(Table {
-            reader,
-            heartbeat,
-            beat_at: now,
-            fresh: true,
-        });
+        self.table = Some(Table { reader, heartbeat, beat_at: now, fresh: true });
         Ok(())
     }
 
@@ -177,12 +152,7 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
     pub(crate) fn tell_vf(&mut self) {
         let up = self.vf_up();
         let mut keys = Transaction::new();
-        keys.write(
-            &self.control.front,
-            key::VF_LINK,
-            u8::from(up),
-            Some(self.control.backend),
-        );
+        keys.write(&self.control.front, key::VF_LINK, u8::from(up), Some(self.control.backend));
         if keys.commit(&self.host).is_ok() {
             self.vf_told = up;
         }
@@ -191,11 +161,7 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
     /// Says goodbye: the backend takes everything down and answers Closed.
     pub fn close(&mut self) -> Result<(), FrontendError> {
         Transaction::new()
-            .state(
-                &self.control.front,
-                XenbusState::Closing,
-                Some(self.control.backend),
-            )
+            .state(&self.control.front, XenbusState::Closing, Some(self.control.backend))
             .commit(&self.host)?;
         Ok(())
     }

@@ -70,10 +70,7 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
     ) -> Result<(), FrontendError> {
         let backend = self.control.backend;
         let ours = self.control.front.child(key::DIRECT)?.child(number)?;
-        let known = self
-            .direct
-            .iter()
-            .position(|direct| direct.number == number);
+        let known = self.direct.iter().position(|direct| direct.number == number);
         let index = match known {
             Some(index) => index,
             None => {
@@ -87,21 +84,11 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
                 let sending = self.export_ring(peer.domid)?;
                 let mut told = Transaction::new();
                 if listens {
-                    told.write(
-                        &ours,
-                        key::EVENT_CHANNEL,
-                        self.host.id(&port).0,
-                        Some(backend),
-                    );
+                    told.write(&ours, key::EVENT_CHANNEL, self.host.id(&port).0, Some(backend));
                 }
-                told.refs(
-                    &ours,
-                    key::ENVELOPE_TX_RING_REF,
-                    sending.refs(),
-                    Some(backend),
-                )
-                .state(&ours, XenbusState::Initialised, Some(backend))
-                .commit(&self.host)?;
+                told.refs(&ours, key::ENVELOPE_TX_RING_REF, sending.refs(), Some(backend))
+                    .state(&ours, XenbusState::Initialised, Some(backend))
+                    .commit(&self.host)?;
                 let sending = Some(sending);
                 self.direct.push(Direct {
                     number,
@@ -154,11 +141,8 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
             if let Some(pages) = sending {
                 let _ = self.host.unexport(pages);
             }
-            if let Ok(ours) = self
-                .control
-                .front
-                .child(key::DIRECT)
-                .and_then(|dir| dir.child(direct.number))
+            if let Ok(ours) =
+                self.control.front.child(key::DIRECT).and_then(|dir| dir.child(direct.number))
             {
                 let _ = self
                     .host

@@ -206,10 +206,7 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
 
     /// How many direct channels are connected.
     pub fn direct_channels(&self) -> usize {
-        self.direct
-            .iter()
-            .filter(|direct| direct.channel.is_some())
-            .count()
+        self.direct.iter().filter(|direct| direct.channel.is_some()).count()
     }
 
     /// Granted frames that are outstanding or pinned, over all peers.
@@ -219,15 +216,8 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
 
     /// Frames that have been staged or are held back, and have not left.
     pub fn queued(&mut self) -> usize {
-        let held: usize = self
-            .peers
-            .iter_mut()
-            .map(|(_, peer)| peer.flow.held.len())
-            .sum();
-        let backlog = self
-            .driver
-            .as_ref()
-            .map_or(0, |driver| driver.backlog.len());
+        let held: usize = self.peers.iter_mut().map(|(_, peer)| peer.flow.held.len()).sum();
+        let backlog = self.driver.as_ref().map_or(0, |driver| driver.backlog.len());
         self.outbox.len() + self.default_flow.held.len() + held + backlog
     }
 
@@ -264,10 +254,8 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
                 && self.host.id(&driver.port) == *id
             {
                 self.host.unmask(&driver.port);
-            } else if let Some(direct) = self
-                .direct
-                .iter()
-                .find(|direct| self.host.id(&direct.port) == *id)
+            } else if let Some(direct) =
+                self.direct.iter().find(|direct| self.host.id(&direct.port) == *id)
             {
                 self.host.unmask(&direct.port);
             } else if let Some(vf) = &self.vf
@@ -286,10 +274,7 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
                 .transmit
                 .pending_or_ask()
                 .map_or(true, |out| out > 0 && { !driver.backlog.is_empty() });
-            waiting |= driver
-                .receive
-                .pending_or_ask()
-                .map_or(true, |count| count > 0);
+            waiting |= driver.receive.pending_or_ask().map_or(true, |count| count > 0);
             if let Some(envelopes) = &mut driver.envelopes {
                 waiting |= envelopes.pending_or_ask().map_or(true, |count| count > 0);
             }
@@ -317,13 +302,7 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
 
     /// Takes back what no done came for, and tries again what was pinned.
     fn expire(&mut self, now: Instant) {
-        let Self {
-            host,
-            peers,
-            counters,
-            config,
-            ..
-        } = self;
+        let Self { host, peers, counters, config, .. } = self;
         let timeout = config.done_timeout.as_nanos() as u64;
         let deadline = Instant(now.0.saturating_sub(timeout));
         for (_, peer) in peers.iter_mut() {
@@ -349,15 +328,9 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
                 self.counters.pinned += 1;
             }
         }
-        self.counters
-            .drop_frames(DropReason::NoPath, driver.backlog.len() as u64);
-        let lost = self
-            .inbox
-            .iter()
-            .filter(|received| received.in_area())
-            .count();
-        self.counters
-            .drop_frames(DropReason::BadResponse, lost as u64);
+        self.counters.drop_frames(DropReason::NoPath, driver.backlog.len() as u64);
+        let lost = self.inbox.iter().filter(|received| received.in_area()).count();
+        self.counters.drop_frames(DropReason::BadResponse, lost as u64);
         self.inbox.retain(|received| !received.in_area());
         // Pages that the driver domain still maps stay ours and unused until it lets go.
         let _ = self.host.unexport(driver.transmit.into_words());

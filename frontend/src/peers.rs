@@ -46,11 +46,7 @@ pub struct Flow<B> {
 
 impl<B> Default for Flow<B> {
     fn default() -> Self {
-        Flow {
-            path: None,
-            held: VecDeque::new(),
-            held_since: None,
-        }
+        Flow { path: None, held: VecDeque::new(), held_since: None }
     }
 }
 

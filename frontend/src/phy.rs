@@ -40,11 +40,7 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
     /// stack may hand over TCP segments of up to that many bytes of IP packet, which are cut only
     /// where they leave the host.
     pub fn phy(&mut self, mtu: usize, gso: Option<usize>) -> Phy<'_, H, N> {
-        Phy {
-            frontend: self,
-            mtu,
-            gso,
-        }
+        Phy { frontend: self, mtu, gso }
     }
 }
 
@@ -76,16 +72,10 @@ impl<H: Hypervisor> RxToken for Receive<'_, H> {
             }
         };
         match self.received {
-            Received::Owned {
-                buffer,
-                frame,
-                offload,
-            } => deliver(&buffer.stack_bytes()[frame], offload, read),
-            Received::Area {
-                frame,
-                offload,
-                end,
-            } => {
+            Received::Owned { buffer, frame, offload } => {
+                deliver(&buffer.stack_bytes()[frame], offload, read)
+            }
+            Received::Area { frame, offload, end } => {
                 let Some(driver) = self.driver else {
                     return read(&[]);
                 };
@@ -116,11 +106,7 @@ impl<H: Hypervisor> TxToken for Transmit<'_, H> {
         let bytes = &mut buffer.stack_bytes_mut()[frame.clone()];
         let result = build(bytes);
         let offload = prepare(bytes, self.meta.segmentation_offload_size);
-        self.outbox.push_back(Staged {
-            buffer,
-            frame,
-            offload,
-        });
+        self.outbox.push_back(Staged { buffer, frame, offload });
         result
     }
 
@@ -143,49 +129,20 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Device for Phy<'_, H, N> {
         if self.frontend.outbox.len() >= OUTBOX {
             return None;
         }
-        let Frontend {
-            inbox,
-            driver,
-            counters,
-            outbox,
-            host,
-            ..
-        } = &mut *self.frontend;
+        let Frontend { inbox, driver, counters, outbox, host, .. } = &mut *self.frontend;
         let received = inbox.pop_front()?;
         let (delivered, sent) = counters.split();
-        let receive = Receive {
-            received,
-            driver: driver.as_mut(),
-            counters: delivered,
-        };
-        Some((
-            receive,
-            Transmit {
-                host,
-                outbox,
-                counters: sent,
-                meta: PacketMeta::default(),
-            },
-        ))
+        let receive = Receive { received, driver: driver.as_mut(), counters: delivered };
+        Some((receive, Transmit { host, outbox, counters: sent, meta: PacketMeta::default() }))
     }
 
     fn transmit(&mut self, _: SmolInstant) -> Option<Transmit<'_, H>> {
         if self.frontend.outbox.len() >= OUTBOX {
             return None;
         }
-        let Frontend {
-            counters,
-            outbox,
-            host,
-            ..
-        } = &mut *self.frontend;
+        let Frontend { counters, outbox, host, .. } = &mut *self.frontend;
         let (_, sent) = counters.split();
-        Some(Transmit {
-            host,
-            outbox,
-            counters: sent,
-            meta: PacketMeta::default(),
-        })
+        Some(Transmit { host, outbox, counters: sent, meta: PacketMeta::default() })
     }
 
     fn capabilities(&self) -> DeviceCapabilities {
@@ -193,9 +150,8 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Device for Phy<'_, H, N> {
         capabilities.medium = Medium::Ethernet;
         capabilities.max_transmission_unit = self.mtu + ETHERNET_HEADER;
         capabilities.checksum.tcp = Checksum::None;
-        capabilities.segmentation.tcpv4 = self
-            .gso
-            .and_then(|bytes| NonZeroUsize::new(bytes + ETHERNET_HEADER));
+        capabilities.segmentation.tcpv4 =
+            self.gso.and_then(|bytes| NonZeroUsize::new(bytes + ETHERNET_HEADER));
         capabilities
     }
 }
@@ -242,10 +198,7 @@ fn tcp_over_ipv4(bytes: &[u8]) -> Option<(usize, u16)> {
     let sum: u32 = words.iter().map(|word| u32::from(*word)).sum();
     let folded = (sum & 0xffff) + (sum >> 16);
     let folded = (folded & 0xffff) + (folded >> 16);
-    Some((
-        ETHERNET_HEADER + packet.header_len() as usize,
-        folded as u16,
-    ))
+    Some((ETHERNET_HEADER + packet.header_len() as usize, folded as u16))
 }
 
 /// Whether the transport checksum of a frame that nobody vouches for is right. What is not TCP

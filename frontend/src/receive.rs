@@ -87,12 +87,7 @@ pub(crate) struct Batch<H: Hypervisor> {
 
 impl<H: Hypervisor> Default for Batch<H> {
     fn default() -> Self {
-        Batch {
-            gathered: Vec::new(),
-            ops: Vec::new(),
-            buffers: Vec::new(),
-            envelopes: 0,
-        }
+        Batch { gathered: Vec::new(), ops: Vec::new(), buffers: Vec::new(), envelopes: 0 }
     }
 }
 
@@ -116,33 +111,22 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
             return true;
         }
         // Indices first, then the VF: see above.
-        let from_driver = match self
-            .driver
-            .as_ref()
-            .and_then(|driver| driver.envelopes.as_ref())
-        {
+        let from_driver = match self.driver.as_ref().and_then(|driver| driver.envelopes.as_ref()) {
             Some(channel) => channel.pending(),
             None => Ok(0),
         };
         let from_direct: arrayvec::ArrayVec<_, 256> = self
             .direct
             .iter()
-            .map(|direct| {
-                direct
-                    .channel
-                    .as_ref()
-                    .map_or(Ok(0), |channel| channel.pending())
-            })
+            .map(|direct| direct.channel.as_ref().map_or(Ok(0), |channel| channel.pending()))
             .take(256)
             .collect();
         let mut busy = self.collect_vf(now);
         match from_driver {
             Ok(count) => {
                 for _ in 0..count.min(PATH_BUDGET) {
-                    let Some(channel) = self
-                        .driver
-                        .as_mut()
-                        .and_then(|driver| driver.envelopes.as_mut())
+                    let Some(channel) =
+                        self.driver.as_mut().and_then(|driver| driver.envelopes.as_mut())
                     else {
                         break;
                     };
@@ -220,11 +204,7 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
                     driver.receive.release(end);
                     self.drop_one(DropReason::BadResponse);
                 }
-                Ok(Some(Ok(NetifReceived {
-                    place,
-                    offload,
-                    end,
-                }))) => {
+                Ok(Some(Ok(NetifReceived { place, offload, end }))) => {
                     self.counters.linearised_bytes += driver.receive.take_linearised();
                     let mut head = [0; 18];
                     let (received, seen) = match place {
@@ -233,27 +213,13 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
                             if let Some(bytes) = driver.receive.bytes(frame.clone()) {
                                 head[..seen].copy_from_slice(&bytes[..seen]);
                             }
-                            (
-                                Received::Area {
-                                    frame,
-                                    offload,
-                                    end,
-                                },
-                                seen,
-                            )
+                            (Received::Area { frame, offload, end }, seen)
                         }
                         Place::Buffer(buffer, length) => {
                             let seen = length.min(head.len());
                             buffer.get(0, &mut head[..seen]);
                             driver.receive.release(end);
-                            (
-                                Received::Owned {
-                                    buffer,
-                                    frame: 0..length,
-                                    offload,
-                                },
-                                seen,
-                            )
+                            (Received::Owned { buffer, frame: 0..length, offload }, seen)
                         }
                     };
                     let checked = EthernetHeader::parse(&head[..seen])
@@ -290,11 +256,7 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
                 Err(DropReason::OtherPath)
             };
         }
-        if header.destination == self.mac {
-            Ok(())
-        } else {
-            Err(DropReason::NotOurs)
-        }
+        if header.destination == self.mac { Ok(()) } else { Err(DropReason::NotOurs) }
     }
 
     /// A frame in the receive area that nobody will read.
@@ -320,9 +282,7 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
                 Gathered::Copying(frame) => {
                     let Some(buffer) = buffers.next() else { break };
                     let failed = !copied
-                        || batch.ops[frame.ops.clone()]
-                            .iter()
-                            .any(|op| op.status.check().is_err());
+                        || batch.ops[frame.ops.clone()].iter().any(|op| op.status.check().is_err());
                     let verdict = if failed {
                         Err(DropReason::CopyFailed)
                     } else {
@@ -357,24 +317,14 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
     /// Hands the next received frame to `read`.
     pub fn receive<R>(&mut self, read: impl FnOnce(&[u8], Offload) -> R) -> Option<R> {
         let received = self.inbox.pop_front()?;
-        let Self {
-            counters, driver, ..
-        } = self;
+        let Self { counters, driver, .. } = self;
         Some(match received {
-            Received::Owned {
-                buffer,
-                frame,
-                offload,
-            } => {
+            Received::Owned { buffer, frame, offload } => {
                 counters.delivered.frames += 1;
                 counters.delivered.bytes += frame.len() as u64;
                 read(&buffer.stack_bytes()[frame], offload)
             }
-            Received::Area {
-                frame,
-                offload,
-                end,
-            } => {
+            Received::Area { frame, offload, end } => {
                 counters.delivered.frames += 1;
                 counters.delivered.bytes += frame.len() as u64;
                 let driver = driver.as_mut()?;

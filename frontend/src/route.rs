@@ -19,11 +19,7 @@ pub(crate) struct Route {
 impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
     /// The table's entry for an address. No entry, and no table that is believed, are the same.
     pub(crate) fn lookup(&self, mac: MacAddress, vid: u16) -> Option<Entry> {
-        self.table
-            .as_ref()
-            .filter(|table| table.fresh)?
-            .reader
-            .lookup(mac, vid)
+        self.table.as_ref().filter(|table| table.fresh)?.reader.lookup(mac, vid)
     }
 
     /// The way of a frame with this header, if any path is up.
@@ -59,11 +55,7 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
     pub(crate) fn path_of(&self, entry: &Entry) -> Option<Path> {
         let envelope = entry.flags.contains(EntryFlags::ENVELOPE);
         if entry.channel == CHANNEL_VF && self.vf_up() {
-            return Some(if envelope {
-                Path::Envelope(CHANNEL_VF)
-            } else {
-                Path::VfFrame
-            });
+            return Some(if envelope { Path::Envelope(CHANNEL_VF) } else { Path::VfFrame });
         }
         if envelope && entry.channel >= FIRST_DIRECT_CHANNEL && self.direct_is_up(entry) {
             return Some(Path::Envelope(entry.channel));

@@ -20,11 +20,7 @@ impl DomId {
 
     /// The id, if it can name an ordinary domain.
     pub const fn ordinary(id: u16) -> Option<DomId> {
-        if id < Self::FIRST_RESERVED {
-            Some(DomId(id))
-        } else {
-            None
-        }
+        if id < Self::FIRST_RESERVED { Some(DomId(id)) } else { None }
     }
 }
 

@@ -178,47 +178,19 @@ mod tests {
 
     #[test]
     fn entries_have_the_bytes_that_xen_documents() {
-        let v1 = EntryV1 {
-            flags: 0x0005,
-            domid: 0x0102,
-            frame: 0x0304_0506,
-        };
+        let v1 = EntryV1 { flags: 0x0005, domid: 0x0102, frame: 0x0304_0506 };
         assert_eq!(v1.as_bytes(), [5, 0, 2, 1, 6, 5, 4, 3]);
-        let sub = SubPageV2 {
-            flags: 0x105,
-            domid: 7,
-            page_off: 16,
-            length: 0x1234,
-            frame: 0x99,
-        };
-        assert_eq!(
-            sub.as_bytes(),
-            [5, 1, 7, 0, 16, 0, 0x34, 0x12, 0x99, 0, 0, 0, 0, 0, 0, 0]
-        );
-        let transitive = TransitiveV2 {
-            flags: 3,
-            domid: 7,
-            trans_domid: 9,
-            pad0: 0,
-            gref: 0x11,
-            pad1: 0,
-        };
-        assert_eq!(
-            transitive.as_bytes(),
-            [3, 0, 7, 0, 9, 0, 0, 0, 0x11, 0, 0, 0, 0, 0, 0, 0]
-        );
+        let sub = SubPageV2 { flags: 0x105, domid: 7, page_off: 16, length: 0x1234, frame: 0x99 };
+        assert_eq!(sub.as_bytes(), [5, 1, 7, 0, 16, 0, 0x34, 0x12, 0x99, 0, 0, 0, 0, 0, 0, 0]);
+        let transitive =
+            TransitiveV2 { flags: 3, domid: 7, trans_domid: 9, pad0: 0, gref: 0x11, pad1: 0 };
+        assert_eq!(transitive.as_bytes(), [3, 0, 7, 0, 9, 0, 0, 0, 0x11, 0, 0, 0, 0, 0, 0, 0]);
     }
 
     #[test]
     fn the_type_is_the_low_two_bits() {
-        assert_eq!(
-            GrantFlags::from_bits_retain(0x104).kind(),
-            EntryKind::Invalid
-        );
-        assert_eq!(
-            GrantFlags::from_bits_retain(0x105).kind(),
-            EntryKind::PermitAccess
-        );
+        assert_eq!(GrantFlags::from_bits_retain(0x104).kind(), EntryKind::Invalid);
+        assert_eq!(GrantFlags::from_bits_retain(0x105).kind(), EntryKind::PermitAccess);
         assert_eq!(GrantFlags::TRANSITIVE.kind(), EntryKind::Transitive);
     }
 }

@@ -56,11 +56,7 @@ pub const fn wants_event(event: u32, old: u32, new: u32) -> bool {
 /// Entries between what we consumed and what the peer published, if that can be.
 fn pending(published: u32, consumed: u32, limit: u32) -> Result<u32, RingError> {
     let outstanding = published.wrapping_sub(consumed);
-    if outstanding > limit {
-        Err(RingError { outstanding, limit })
-    } else {
-        Ok(outstanding)
-    }
+    if outstanding > limit { Err(RingError { outstanding, limit }) } else { Ok(outstanding) }
 }
 
 /// Publishes an index and says whether the consumer wants an event for it.

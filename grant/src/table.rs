@@ -106,20 +106,14 @@ impl<W: Words> GrantTable<W> {
                 let at = gref.0 as usize * ENTRY_V2;
                 let (flags, word1, word2) = match extent {
                     Extent::FullPage { frame } => (GrantFlags::PERMIT_ACCESS, 0, frame),
-                    Extent::SubPage {
-                        frame,
-                        offset,
-                        length,
-                    } => (
+                    Extent::SubPage { frame, offset, length } => (
                         GrantFlags::PERMIT_ACCESS | GrantFlags::SUB_PAGE,
                         u32::from(offset) | u32::from(length) << 16,
                         frame,
                     ),
-                    Extent::Transitive { domain, gref } => (
-                        GrantFlags::TRANSITIVE,
-                        u32::from(domain.0),
-                        u64::from(gref.0),
-                    ),
+                    Extent::Transitive { domain, gref } => {
+                        (GrantFlags::TRANSITIVE, u32::from(domain.0), u64::from(gref.0))
+                    }
                 };
                 entries.store_u16(at + 2, to.0, Relaxed);
                 entries.store_u32(at + 4, word1, Relaxed);

@@ -52,10 +52,7 @@ impl<W: Words> EnvelopeChannel<W> {
     /// does not see it before [`EnvelopeChannel::publish`].
     pub fn push(&mut self, envelope: &[u8]) -> Result<(), ChannelFull> {
         let mut slot = Slot([0; MAX_ENVELOPE]);
-        slot.0
-            .get_mut(..envelope.len())
-            .ok_or(ChannelFull)?
-            .copy_from_slice(envelope);
+        slot.0.get_mut(..envelope.len()).ok_or(ChannelFull)?.copy_from_slice(envelope);
         self.send.push(&slot).map_err(|_| ChannelFull)
     }
 

@@ -114,11 +114,7 @@ pub struct DeliverHead {
 impl DeliverHead {
     /// The tag that the granted data begins with if [`tagged`](Self::tagged) is set.
     pub const fn tag(&self) -> Tag {
-        Tag {
-            epoch: self.epoch,
-            sequence: self.sequence,
-            nonce: self.nonce,
-        }
+        Tag { epoch: self.epoch, sequence: self.sequence, nonce: self.nonce }
     }
 }
 
@@ -157,11 +153,7 @@ impl Tag {
     pub fn from_bytes(bytes: [u8; TAG_LEN]) -> Tag {
         let number = u128::from_le_bytes(bytes);
         // Each cast keeps the bits of one field.
-        Tag {
-            epoch: number as u32,
-            sequence: (number >> 32) as u32,
-            nonce: (number >> 64) as u64,
-        }
+        Tag { epoch: number as u32, sequence: (number >> 32) as u32, nonce: (number >> 64) as u64 }
     }
 
     /// Whether bytes that were copied from a sender's page are this tag.
@@ -198,10 +190,6 @@ impl Done {
     /// The newest sequence that is finished: the one whose nonce is echoed.
     pub const fn newest(&self) -> u32 {
         let bits = u64::BITS - self.selective.leading_zeros();
-        if bits == 0 {
-            self.cumulative.wrapping_sub(1)
-        } else {
-            self.cumulative.wrapping_add(bits)
-        }
+        if bits == 0 { self.cumulative.wrapping_sub(1) } else { self.cumulative.wrapping_add(bits) }
     }
 }

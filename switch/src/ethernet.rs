@@ -143,11 +143,7 @@ impl EthernetHeader {
     /// How many bytes the header has: 14, or 18 with a tag.
     #[expect(clippy::len_without_is_empty, reason = "a header is never empty")]
     pub const fn len(&self) -> usize {
-        if self.tci.is_some() {
-            TAGGED_LEN
-        } else {
-            UNTAGGED_LEN
-        }
+        if self.tci.is_some() { TAGGED_LEN } else { UNTAGGED_LEN }
     }
 
     /// The VLAN that the tag names, 0 to 4095. 0 if there is no tag or the tag is there for its
@@ -238,14 +234,8 @@ mod tests {
     fn a_header_that_ends_early_is_too_short() {
         let mut frame = [0; 18];
         frame[12] = 0x81;
-        assert_eq!(
-            EthernetHeader::parse(&frame[..13]),
-            Err(FrameError::TooShort { len: 13 })
-        );
-        assert_eq!(
-            EthernetHeader::parse(&frame[..17]),
-            Err(FrameError::TooShort { len: 17 })
-        );
+        assert_eq!(EthernetHeader::parse(&frame[..13]), Err(FrameError::TooShort { len: 13 }));
+        assert_eq!(EthernetHeader::parse(&frame[..17]), Err(FrameError::TooShort { len: 17 }));
         assert!(EthernetHeader::parse(&frame).is_ok());
     }
 

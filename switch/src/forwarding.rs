@@ -153,13 +153,7 @@ impl Switch {
         if let PortConfig::Uplink = config {
             self.uplink = Some(port);
         }
-        self.ports.insert(
-            port,
-            Port {
-                config,
-                flood: true,
-            },
-        );
+        self.ports.insert(port, Port { config, flood: true });
         Ok(())
     }
 
@@ -182,10 +176,7 @@ impl Switch {
     /// uplink always does.
     pub fn set_flood(&mut self, port: PortId, flood: bool) -> bool {
         match self.ports.get_mut(&port) {
-            Some(Port {
-                config: PortConfig::Guest { .. },
-                flood: current,
-            }) => {
+            Some(Port { config: PortConfig::Guest { .. }, flood: current }) => {
                 *current = flood;
                 true
             }

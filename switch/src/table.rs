@@ -107,10 +107,7 @@ fn buckets(seed: u64, mask: u32, mac: MacAddress, vid: u16) -> [usize; 2] {
     hasher.write(&(mac.to_bits() << 16 | u64::from(vid)).to_le_bytes());
     let hash = hasher.finish();
     // The two halves of the hash.
-    [
-        (hash as u32 & mask) as usize,
-        ((hash >> 32) as u32 & mask) as usize,
-    ]
+    [(hash as u32 & mask) as usize, ((hash >> 32) as u32 & mask) as usize]
 }
 
 /// Where the entry lies, in bytes.

@@ -67,12 +67,7 @@ impl<O> SendWindow<O> {
     /// A window with nothing outstanding. The epoch and the key are random numbers that the peer
     /// (epoch) and nobody (key) knows.
     pub fn new(epoch: u32, key: (u64, u64)) -> SendWindow<O> {
-        SendWindow {
-            epoch,
-            key,
-            next: 0,
-            outstanding: VecDeque::new(),
-        }
+        SendWindow { epoch, key, next: 0, outstanding: VecDeque::new() }
     }
 
     /// Our epoch with this peer.
@@ -82,10 +77,7 @@ impl<O> SendWindow<O> {
 
     /// The next envelope's sequence number, if the window has room for it.
     pub fn open(&self) -> Option<u32> {
-        let oldest = self
-            .outstanding
-            .front()
-            .map_or(self.next, |sent| sent.sequence);
+        let oldest = self.outstanding.front().map_or(self.next, |sent| sent.sequence);
         (self.next.wrapping_sub(oldest) < WINDOW).then_some(self.next)
     }
 
@@ -119,10 +111,7 @@ impl<O> SendWindow<O> {
 
     /// Whether half of the window is in use: the peer should say done soon.
     pub fn half_full(&self) -> bool {
-        let oldest = self
-            .outstanding
-            .front()
-            .map_or(self.next, |sent| sent.sequence);
+        let oldest = self.outstanding.front().map_or(self.next, |sent| sent.sequence);
         self.next.wrapping_sub(oldest) > WINDOW / 2
     }
 
@@ -143,11 +132,7 @@ impl<O> SendWindow<O> {
         {
             return Err(BadDone::NeverSent);
         }
-        if done.nonce != self.nonce(newest) {
-            Err(BadDone::WrongNonce)
-        } else {
-            Ok(())
-        }
+        if done.nonce != self.nonce(newest) { Err(BadDone::WrongNonce) } else { Ok(()) }
     }
 
     /// The grants that a done, which has been checked, finishes.
@@ -226,11 +211,7 @@ impl ReceiveWindow {
         }
         let ahead = sequence.wrapping_sub(self.base);
         if ahead < WINDOW {
-            if self.has(ahead) {
-                Err(Rejected::Duplicate)
-            } else {
-                Ok(())
-            }
+            if self.has(ahead) { Err(Rejected::Duplicate) } else { Ok(()) }
         } else if ahead < 2 * WINDOW {
             Ok(())
         } else if ahead > u32::MAX / 2 {
@@ -250,10 +231,7 @@ impl ReceiveWindow {
         now: Instant,
     ) {
         if self.epoch != Some(epoch) {
-            *self = ReceiveWindow {
-                epoch: Some(epoch),
-                ..ReceiveWindow::default()
-            };
+            *self = ReceiveWindow { epoch: Some(epoch), ..ReceiveWindow::default() };
             // A peer's first envelope is number 0; if we start later, what came before is over.
             if sequence >= WINDOW {
                 self.base = sequence;
@@ -287,11 +265,7 @@ impl ReceiveWindow {
         for index in 0..WORDS {
             let low = self.seen.get(index + words).copied().unwrap_or(0);
             let high = self.seen.get(index + words + 1).copied().unwrap_or(0);
-            self.seen[index] = if bits == 0 {
-                low
-            } else {
-                low >> bits | high << (64 - bits)
-            };
+            self.seen[index] = if bits == 0 { low } else { low >> bits | high << (64 - bits) };
         }
     }
 
@@ -299,12 +273,7 @@ impl ReceiveWindow {
     pub fn done(&self) -> Option<Done> {
         let epoch = self.epoch?;
         let selective = self.seen[0] >> 1 | self.seen[1] << 63;
-        let mut done = Done {
-            epoch,
-            cumulative: self.base,
-            selective,
-            nonce: 0,
-        };
+        let mut done = Done { epoch, cumulative: self.base, selective, nonce: 0 };
         done.nonce = self.nonces[(done.newest() % WINDOW) as usize];
         Some(done)
     }

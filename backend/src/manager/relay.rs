@@ -15,35 +15,21 @@ use crate::uplink::PfControl;
 impl Manager {
     /// The number of the channel between two ports at `of`'s side, if it is up.
     pub(super) fn channel_number(&self, of: u32, to: u32) -> Option<u16> {
-        let channel = self
-            .channels
-            .get(&(of.min(to), of.max(to)))
-            .filter(|channel| channel.up)?;
-        Some(if of < to {
-            channel.numbers.0
-        } else {
-            channel.numbers.1
-        })
+        let channel = self.channels.get(&(of.min(to), of.max(to))).filter(|channel| channel.up)?;
+        Some(if of < to { channel.numbers.0 } else { channel.numbers.1 })
     }
 }
 
 impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
     /// Begins channels that are wanted and not there, and ends those that are not wanted.
     pub(super) fn arrange_channels(&mut self, wanted: &[(u32, u32)]) {
-        let gone: Vec<(u32, u32)> = self
-            .manager
-            .channels
-            .keys()
-            .filter(|pair| !wanted.contains(pair))
-            .copied()
-            .collect();
+        let gone: Vec<(u32, u32)> =
+            self.manager.channels.keys().filter(|pair| !wanted.contains(pair)).copied().collect();
         for pair in gone {
             if let Some(channel) = self.manager.channels.remove(&pair) {
                 for (port, number) in [(pair.0, channel.numbers.0), (pair.1, channel.numbers.1)] {
                     if let Some(directory) = self.arranged(port, number) {
-                        let _ = self.host.commit(&[Change::Remove {
-                            path: directory.path(),
-                        }]);
+                        let _ = self.host.commit(&[Change::Remove { path: directory.path() }]);
                     }
                 }
             }
@@ -52,16 +38,8 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
             if self.manager.channels.contains_key(pair) {
                 continue;
             }
-            let numbers = (
-                self.manager.free_number(pair.0),
-                self.manager.free_number(pair.1),
-            );
-            let channel = DirectChannel {
-                numbers,
-                offered: false,
-                answered: false,
-                up: false,
-            };
+            let numbers = (self.manager.free_number(pair.0), self.manager.free_number(pair.1));
+            let channel = DirectChannel { numbers, offered: false, answered: false, up: false };
             if let Err(error) = self.tell(pair.0, numbers.0, pair.1, "listen", |_| Ok(())) {
                 tracing::warn!(%error, "cannot arrange a direct channel");
                 continue;
@@ -90,10 +68,8 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
             return Ok(());
         };
         let (listener, connector) = (
-            self.said(pair.0, channel.numbers.0)
-                .ok_or(StoreError::NoEntry)?,
-            self.said(pair.1, channel.numbers.1)
-                .ok_or(StoreError::NoEntry)?,
+            self.said(pair.0, channel.numbers.0).ok_or(StoreError::NoEntry)?,
+            self.said(pair.1, channel.numbers.1).ok_or(StoreError::NoEntry)?,
         );
         if !channel.offered && listener.state(&self.host) == XenbusState::Initialised {
             let remote = listener.word(&self.host, key::EVENT_CHANNEL)?;
@@ -101,8 +77,12 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
                 listener.refs::<RING_PAGES>(&self.host, key::ENVELOPE_TX_RING_REF, RING_PAGES)?;
             self.tell(pair.1, channel.numbers.1, pair.0, "connect", |telling| {
                 let (keys, directory, reader) = telling;
-                keys.write(directory, key::EVENT_CHANNEL, remote, reader)
-                    .refs(directory, key::ENVELOPE_RX_RING_REF, &refs, reader);
+                keys.write(directory, key::EVENT_CHANNEL, remote, reader).refs(
+                    directory,
+                    key::ENVELOPE_RX_RING_REF,
+                    &refs,
+                    reader,
+                );
                 Ok(())
             })?;
             channel.offered = true;
@@ -154,18 +134,12 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
     /// Where we write what a side must know.
     fn arranged(&self, port: u32, number: u16) -> Option<Directory> {
         let vif = self.vifs.get(&port)?;
-        vif.back
-            .child(key::DIRECT)
-            .and_then(|directory| directory.child(number))
-            .ok()
+        vif.back.child(key::DIRECT).and_then(|directory| directory.child(number)).ok()
     }
 
     /// Where a side says what the other must know.
     fn said(&self, port: u32, number: u16) -> Option<Directory> {
         let vif = self.vifs.get(&port)?;
-        vif.front
-            .child(key::DIRECT)
-            .and_then(|directory| directory.child(number))
-            .ok()
+        vif.front.child(key::DIRECT).and_then(|directory| directory.child(number)).ok()
     }
 }

@@ -33,18 +33,9 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
             .iter()
             .filter_map(|(port, vif)| {
                 let rings = vif.rings.as_ref()?;
-                let peer = Peer {
-                    domid: vif.guest,
-                    incarnation: vif.incarnation,
-                };
+                let peer = Peer { domid: vif.guest, incarnation: vif.incarnation };
                 let envelopes = rings.envelopes.is_some();
-                Some(Endpoint {
-                    port: *port,
-                    mac: vif.mac,
-                    peer,
-                    envelopes,
-                    vf: vif.vf,
-                })
+                Some(Endpoint { port: *port, mac: vif.mac, peer, envelopes, vf: vif.vf })
             })
             .collect();
         self.arrange_channels(&self.wanted_channels(&endpoints));
@@ -61,19 +52,12 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
                 CHANNEL_DRIVER_DOMAIN
             };
             // Who has a VF as default route gets floods by the VF, and not from us too.
-            self.switch
-                .set_flood(PortId(of.port), default != CHANNEL_VF);
-            let Some(table) = self
-                .vifs
-                .get_mut(&of.port)
-                .and_then(|vif| vif.table.as_mut())
-            else {
+            self.switch.set_flood(PortId(of.port), default != CHANNEL_VF);
+            let Some(table) = self.vifs.get_mut(&of.port).and_then(|vif| vif.table.as_mut()) else {
                 continue;
             };
-            let stale: Vec<Entry> = table
-                .entries()
-                .filter(|entry| !wanted.contains_key(&entry.mac))
-                .collect();
+            let stale: Vec<Entry> =
+                table.entries().filter(|entry| !wanted.contains_key(&entry.mac)).collect();
             for entry in stale {
                 table.remove(entry.mac, entry.vid);
             }
@@ -128,10 +112,7 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
         }
         if !to.envelopes {
             // For a guest without envelopes we are the destination.
-            entry.peer = Peer {
-                domid: self.host.domid(),
-                incarnation: 0,
-            };
+            entry.peer = Peer { domid: self.host.domid(), incarnation: 0 };
             return entry;
         }
         let both_vf = of.vf && to.vf;

@@ -135,35 +135,21 @@ pub fn assemble<W: Words>(
         others += size as usize;
         let full = NetbackError::TooManySlots(FATAL_SLOTS);
         frame.ids.try_push(slot.id).map_err(|_| full)?;
-        rest.try_push(Fragment {
-            gref: Gref(slot.gref),
-            offset,
-            len: size,
-        })
-        .map_err(|_| full)?;
+        rest.try_push(Fragment { gref: Gref(slot.gref), offset, len: size }).map_err(|_| full)?;
         more = TxFlags::from_bits_retain(slot.flags).contains(TxFlags::MORE_DATA);
     }
-    let own = (first.size as usize)
-        .checked_sub(others)
-        .filter(|own| *own > 0);
+    let own = (first.size as usize).checked_sub(others).filter(|own| *own > 0);
     let Some(own) = own else {
         frame.refused = true;
         return Ok(frame);
     };
     if first.offset as usize + own > PAGE_SIZE {
         // `own` is at most `first.size`.
-        return Err(NetbackError::CrossesPage {
-            offset: first.offset,
-            size: own as u16,
-        });
+        return Err(NetbackError::CrossesPage { offset: first.offset, size: own as u16 });
     }
     frame.refused |= rest.len() + 1 > NR_SLOTS_MIN;
     if !frame.refused {
-        let first = Fragment {
-            gref: Gref(first.gref),
-            offset: first.offset,
-            len: own as u16,
-        };
+        let first = Fragment { gref: Gref(first.gref), offset: first.offset, len: own as u16 };
         frame.fragments.push(first);
         frame.fragments.extend(rest);
     }

@@ -68,11 +68,7 @@ pub fn plan<W: Words>(
             let piece = source.len.min(here - filled);
             let gref = Gref(request.gref);
             // Both are at most PAGE_SIZE.
-            let dst = End::Foreign {
-                dom: guest,
-                gref,
-                offset: filled as u16,
-            };
+            let dst = End::Foreign { dom: guest, gref, offset: filled as u16 };
             ops.push(CopyOp::new(source.end, dst, piece as u16));
             source.end = advance(source.end, piece);
             source.len -= piece;
@@ -85,24 +81,15 @@ pub fn plan<W: Words>(
             slots.push((ring.pop().id, 0));
         }
     }
-    Some(Delivery {
-        slots,
-        ops: first_op..ops.len(),
-        offload,
-    })
+    Some(Delivery { slots, ops: first_op..ops.len(), offload })
 }
 
 fn advance(end: End, by: usize) -> End {
     match end {
-        End::Local { buffer, offset } => End::Local {
-            buffer,
-            offset: offset + by as u32,
-        },
-        End::Foreign { dom, gref, offset } => End::Foreign {
-            dom,
-            gref,
-            offset: offset.wrapping_add(by as u16),
-        },
+        End::Local { buffer, offset } => End::Local { buffer, offset: offset + by as u32 },
+        End::Foreign { dom, gref, offset } => {
+            End::Foreign { dom, gref, offset: offset.wrapping_add(by as u16) }
+        }
     }
 }
 
@@ -139,12 +126,7 @@ pub fn respond<W: Words>(
             flags.set(RxFlags::EXTRA_INFO, extra);
         }
         let status = if copied { *len as i16 } else { RSP_ERROR };
-        let response = RxResponse {
-            id: *id,
-            offset: 0,
-            flags: flags.bits(),
-            status,
-        };
+        let response = RxResponse { id: *id, offset: 0, flags: flags.bits(), status };
         let _ = ring.push(&response);
     }
 }

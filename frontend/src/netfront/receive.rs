@@ -68,13 +68,7 @@ impl<G: Granter, W: Words> Receiver<G, W> {
     /// A ring in new pages over an area of [`PAGES`] pages.
     pub fn new(words: W, area: G::Area) -> Receiver<G, W> {
         let ring = Front::new(words, LAYOUT);
-        Receiver {
-            ring,
-            area,
-            next: 0,
-            released: 0,
-            linearised: 0,
-        }
+        Receiver { ring, area, next: 0, released: 0, linearised: 0 }
     }
 
     /// Lets all pages that are free to the driver domain. Whether it wants an event: with
@@ -97,11 +91,7 @@ impl<G: Granter, W: Words> Receiver<G, W> {
             let Ok(gref) = self.area.open(page as usize) else {
                 break;
             };
-            let _ = self.ring.push(&RxRequest {
-                id: page as u16,
-                pad: 0,
-                gref: gref.0,
-            });
+            let _ = self.ring.push(&RxRequest { id: page as u16, pad: 0, gref: gref.0 });
         }
         self.ring.publish()
     }
@@ -161,9 +151,7 @@ impl<G: Granter, W: Words> Receiver<G, W> {
                 extras = flags.contains(RxFlags::EXTRA_INFO);
             }
             more = flags.contains(RxFlags::MORE_DATA);
-            *fragments
-                .get_mut(count)
-                .ok_or(NetifError::TooManyFragments)? = fragment;
+            *fragments.get_mut(count).ok_or(NetifError::TooManyFragments)? = fragment;
             count += 1;
         }
         let end = self.next;
@@ -171,11 +159,7 @@ impl<G: Granter, W: Words> Receiver<G, W> {
             return Ok(Some(Err(end)));
         }
         match self.place(granter, &fragments[..count]) {
-            Some(place) => Ok(Some(Ok(NetifReceived {
-                place,
-                offload,
-                end,
-            }))),
+            Some(place) => Ok(Some(Ok(NetifReceived { place, offload, end }))),
             None => Ok(Some(Err(end))),
         }
     }
@@ -204,9 +188,7 @@ impl<G: Granter, W: Words> Receiver<G, W> {
         let mut buffer = granter.take(None, total).ok()?;
         let mut filled = 0;
         for fragment in fragments {
-            let into = buffer
-                .stack_bytes_mut()
-                .get_mut(filled..filled + fragment.2)?;
+            let into = buffer.stack_bytes_mut().get_mut(filled..filled + fragment.2)?;
             if !self.area.get(at(*fragment), into) {
                 return None;
             }

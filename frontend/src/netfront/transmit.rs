@@ -91,10 +91,7 @@ impl<G: Granter, W: Words> Transmitter<G, W> {
         let out = match granter.grant(buffer, self.to, frame, Access::Read) {
             Ok(out) => out,
             Err(Refused { buffer, .. }) => {
-                return Err(NotSent {
-                    buffer,
-                    full: false,
-                });
+                return Err(NotSent { buffer, full: false });
             }
         };
         let segments = granter.segments(&out);
@@ -107,19 +104,13 @@ impl<G: Granter, W: Words> Transmitter<G, W> {
             if index == 0 {
                 first_id = id;
                 flags.set(TxFlags::CSUM_BLANK, offload.needs_checksum);
-                flags.set(
-                    TxFlags::DATA_VALIDATED,
-                    offload.needs_checksum || offload.checksum_valid,
-                );
+                flags
+                    .set(TxFlags::DATA_VALIDATED, offload.needs_checksum || offload.checksum_valid);
                 flags.set(TxFlags::EXTRA_INFO, extra > 0);
             }
             self.frame_of[id as usize] = first_id;
             // The first slot says the size of the whole frame, the others their own: netif.h.
-            let size = if index == 0 {
-                total as u16
-            } else {
-                segment.len
-            };
+            let size = if index == 0 { total as u16 } else { segment.len };
             let request = TxRequest {
                 gref: segment.gref.0,
                 offset: segment.offset,
@@ -139,11 +130,7 @@ impl<G: Granter, W: Words> Transmitter<G, W> {
             }
         }
         let slots = segments.len() as u16;
-        self.flights[first_id as usize] = Some(Flight {
-            out,
-            slots,
-            refused: false,
-        });
+        self.flights[first_id as usize] = Some(Flight { out, slots, refused: false });
         self.in_flight += 1;
         Ok(())
     }
@@ -164,11 +151,7 @@ impl<G: Granter, W: Words> Transmitter<G, W> {
             }
             let id = response.id;
             let first = self.frame_of.get(id as usize).copied().unwrap_or(NO_ID);
-            let Some(flight) = self
-                .flights
-                .get_mut(first as usize)
-                .and_then(Option::as_mut)
-            else {
+            let Some(flight) = self.flights.get_mut(first as usize).and_then(Option::as_mut) else {
                 return Err(NetifError::UnknownId(id));
             };
             self.frame_of[id as usize] = NO_ID;
@@ -201,9 +184,7 @@ impl<G: Granter, W: Words> Transmitter<G, W> {
     /// Everything that is out, when the connection has ended.
     pub fn abandon(&mut self) -> impl Iterator<Item = G::Out> + '_ {
         self.in_flight = 0;
-        self.flights
-            .iter_mut()
-            .filter_map(|flight| flight.take().map(|flight| flight.out))
+        self.flights.iter_mut().filter_map(|flight| flight.take().map(|flight| flight.out))
     }
 
     /// The memory of the ring, to be given back.

@@ -74,29 +74,19 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
         if header.destination != self.mac {
             return Err(DropReason::NotOurs);
         }
-        let entry = self
-            .lookup(header.source, header.vid())
-            .ok_or(DropReason::UnknownSource)?;
+        let entry = self.lookup(header.source, header.vid()).ok_or(DropReason::UnknownSource)?;
         if let Via::Direct(peer) = via
             && peer != entry.peer
         {
             return Err(DropReason::UnknownSource);
         }
         let unvouched = via == Via::Vf && entry.flags.contains(EntryFlags::TAGGED);
-        Ok(Sender {
-            peer: entry.peer,
-            unvouched,
-        })
+        Ok(Sender { peer: entry.peer, unvouched })
     }
 
     /// The peer says that it has finished with frames.
     fn take_done(&mut self, sender: &Sender, done: &Done) {
-        let Self {
-            host,
-            peers,
-            counters,
-            ..
-        } = self;
+        let Self { host, peers, counters, .. } = self;
         let peer = peers.of(host, sender.peer);
         match peer.send.check(done) {
             Ok(()) => {
@@ -140,9 +130,7 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
         let granted = deliver.frames.clone().any(|frame| frame.segments.len() > 0);
         if !head.tagged {
             // Vouched for: accepted as it is. With a tag only after the comparison.
-            state
-                .receive
-                .accept(head.epoch, head.sequence, head.nonce, granted, now);
+            state.receive.accept(head.epoch, head.sequence, head.nonce, granted, now);
         }
         if granted || head.tagged {
             state.done_wanted |= head.want_done;
@@ -175,16 +163,10 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
         frame: &FrameRecord<'_>,
     ) -> Result<(), DropReason> {
         let length = PAYLOAD_AT + frame.inline.len();
-        let mut buffer = self
-            .host
-            .take(None, length)
-            .map_err(|_| DropReason::NoBuffer)?;
+        let mut buffer = self.host.take(None, length).map_err(|_| DropReason::NoBuffer)?;
         let mut bytes = [0; 18];
-        let written = EthernetHeader {
-            ether_type: frame.head.ether_type,
-            ..*header
-        }
-        .write(&mut bytes);
+        let written =
+            EthernetHeader { ether_type: frame.head.ether_type, ..*header }.write(&mut bytes);
         let start = PAYLOAD_AT - written;
         buffer.put(start, &bytes[..written]);
         buffer.put(PAYLOAD_AT, frame.inline);
@@ -205,10 +187,8 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
         tag: Option<Tag>,
     ) -> Result<(), DropReason> {
         let total = frame.head.total as usize;
-        let mut buffer = self
-            .host
-            .take(None, PAYLOAD_AT + total)
-            .map_err(|_| DropReason::NoBuffer)?;
+        let mut buffer =
+            self.host.take(None, PAYLOAD_AT + total).map_err(|_| DropReason::NoBuffer)?;
         let index = u16::try_from(self.batch.buffers.len()).map_err(|_| DropReason::NoBuffer)?;
         // Headers that were inspected are delivered as they were inspected: what the page says
         // there is never looked at.
@@ -223,15 +203,8 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
             while left > 0 {
                 // Neither end may cross a page.
                 let piece = left.min(PAGE_SIZE - at % PAGE_SIZE);
-                let src = End::Foreign {
-                    dom: from.domid,
-                    gref: segment.gref,
-                    offset,
-                };
-                let dst = End::Local {
-                    buffer: index,
-                    offset: at as u32,
-                };
+                let src = End::Foreign { dom: from.domid, gref: segment.gref, offset };
+                let dst = End::Local { buffer: index, offset: at as u32 };
                 self.batch.ops.push(CopyOp::new(src, dst, piece as u16));
                 at += piece;
                 left -= piece;
@@ -242,10 +215,7 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
         self.batch.buffers.push(buffer);
         self.batch.gathered.push(Gathered::Copying(Copying {
             ops,
-            header: EthernetHeader {
-                ether_type: frame.head.ether_type,
-                ..*header
-            },
+            header: EthernetHeader { ether_type: frame.head.ether_type, ..*header },
             total,
             offload: frame.head.offload,
             from,

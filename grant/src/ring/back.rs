@@ -34,10 +34,7 @@ where
     /// # Panics
     /// If the pages are smaller than the layout, or a slot type is larger than the stride.
     pub fn attach(words: W, layout: RingLayout) -> Self {
-        assert!(
-            words.size() >= layout.size(),
-            "the ring does not fit its pages"
-        );
+        assert!(words.size() >= layout.size(), "the ring does not fit its pages");
         assert!(size_of::<Req>() <= layout.stride && size_of::<Rsp>() <= layout.stride);
         let start = words.load_u32(layout.rsp_prod, Acquire);
         Back {
@@ -55,11 +52,7 @@ where
     pub fn pending(&self) -> Result<u32, RingError> {
         // Acquire is rmb(): the index before the slots.
         let published = self.words.load_u32(self.layout.req_prod, Acquire);
-        pending(
-            published,
-            self.req_cons,
-            self.layout.slots - self.unanswered(),
-        )
+        pending(published, self.req_cons, self.layout.slots - self.unanswered())
     }
 
     /// Requests taken and not yet answered.
@@ -75,8 +68,7 @@ where
     /// Takes the next request out, if `pending` said that there is one. The slot is read once.
     pub fn pop(&mut self) -> Req {
         let mut request = Req::new_zeroed();
-        self.words
-            .copy_out(self.layout.slot(self.req_cons), request.as_mut_bytes());
+        self.words.copy_out(self.layout.slot(self.req_cons), request.as_mut_bytes());
         self.req_cons = self.req_cons.wrapping_add(1);
         request
     }
@@ -86,8 +78,7 @@ where
         if self.unanswered() == 0 {
             return Err(RingFull);
         }
-        self.words
-            .copy_in(self.layout.slot(self.rsp_prod), response.as_bytes());
+        self.words.copy_in(self.layout.slot(self.rsp_prod), response.as_bytes());
         self.rsp_prod = self.rsp_prod.wrapping_add(1);
         Ok(())
     }
@@ -116,11 +107,7 @@ where
         if waiting > 0 {
             return Ok(waiting);
         }
-        self.words.store_u32(
-            self.layout.req_event,
-            self.req_cons.wrapping_add(1),
-            Relaxed,
-        );
+        self.words.store_u32(self.layout.req_event, self.req_cons.wrapping_add(1), Relaxed);
         // mb(): the event index before the second look.
         self.words.full_barrier();
         self.pending()

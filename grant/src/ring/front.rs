@@ -39,10 +39,7 @@ where
 
     /// As [`Front::new`], with indices that start at `start`, so that tests reach the wrap.
     pub fn starting_at(words: W, layout: RingLayout, start: u32) -> Self {
-        assert!(
-            words.size() >= layout.size(),
-            "the ring does not fit its pages"
-        );
+        assert!(words.size() >= layout.size(), "the ring does not fit its pages");
         assert!(size_of::<Req>() <= layout.stride && size_of::<Rsp>() <= layout.stride);
         words.store_u32(layout.req_prod, start, Relaxed);
         words.store_u32(layout.rsp_prod, start, Relaxed);
@@ -65,10 +62,7 @@ where
     /// # Panics
     /// If the pages are smaller than the layout, or a slot type is larger than the stride.
     pub fn attach(words: W, layout: RingLayout) -> Self {
-        assert!(
-            words.size() >= layout.size(),
-            "the ring does not fit its pages"
-        );
+        assert!(words.size() >= layout.size(), "the ring does not fit its pages");
         assert!(size_of::<Req>() <= layout.stride && size_of::<Rsp>() <= layout.stride);
         let start = words.load_u32(layout.req_prod, Acquire);
         Front {
@@ -101,8 +95,7 @@ where
         if self.free() == 0 {
             return Err(RingFull);
         }
-        self.words
-            .copy_in(self.layout.slot(self.req_prod), request.as_bytes());
+        self.words.copy_in(self.layout.slot(self.req_prod), request.as_bytes());
         self.req_prod = self.req_prod.wrapping_add(1);
         Ok(())
     }
@@ -124,18 +117,13 @@ where
     pub fn pending(&self) -> Result<u32, RingError> {
         // Acquire is rmb(): the index before the slots.
         let published = self.words.load_u32(self.layout.rsp_prod, Acquire);
-        pending(
-            published,
-            self.rsp_cons,
-            self.published.wrapping_sub(self.rsp_cons),
-        )
+        pending(published, self.rsp_cons, self.published.wrapping_sub(self.rsp_cons))
     }
 
     /// Takes the next response out, if `pending` said that there is one. The slot is read once.
     pub fn pop(&mut self) -> Rsp {
         let mut response = Rsp::new_zeroed();
-        self.words
-            .copy_out(self.layout.slot(self.rsp_cons), response.as_mut_bytes());
+        self.words.copy_out(self.layout.slot(self.rsp_cons), response.as_mut_bytes());
         self.rsp_cons = self.rsp_cons.wrapping_add(1);
         response
     }
@@ -158,11 +146,7 @@ where
         if waiting >= more {
             return Ok(waiting);
         }
-        self.words.store_u32(
-            self.layout.rsp_event,
-            self.rsp_cons.wrapping_add(more),
-            Relaxed,
-        );
+        self.words.store_u32(self.layout.rsp_event, self.rsp_cons.wrapping_add(more), Relaxed);
         // mb(): the event index before the second look.
         self.words.full_barrier();
         self.pending()

@@ -27,11 +27,8 @@ impl RingLayout {
     /// The layout of `DEFINE_RING_TYPES` in one page: four indices, 64 bytes of header, and the
     /// largest power of two of slots that fits.
     pub const fn one_page<Req, Rsp>() -> RingLayout {
-        let stride = if size_of::<Req>() > size_of::<Rsp>() {
-            size_of::<Req>()
-        } else {
-            size_of::<Rsp>()
-        };
+        let stride =
+            if size_of::<Req>() > size_of::<Rsp>() { size_of::<Req>() } else { size_of::<Rsp>() };
         let fit = (PAGE_SIZE - 64) / stride;
         RingLayout {
             slots: 1 << fit.ilog2(),

@@ -190,10 +190,7 @@ fn netif_rings_have_the_sizes_that_linux_has() {
     assert_eq!(RingLayout::one_page::<TxRequest, TxResponse>().slots, 256);
     assert_eq!(RingLayout::one_page::<RxRequest, RxResponse>().slots, 256);
     let tx = RingLayout::one_page::<TxRequest, TxResponse>();
-    assert_eq!(
-        (tx.req_prod, tx.req_event, tx.rsp_prod, tx.rsp_event),
-        (0, 4, 8, 12)
-    );
+    assert_eq!((tx.req_prod, tx.req_event, tx.rsp_prod, tx.rsp_event), (0, 4, 8, 12));
     assert_eq!((tx.slots_at, tx.stride), (64, 12));
 }
 

@@ -43,12 +43,7 @@ pub struct CopyOp {
 impl CopyOp {
     /// An operation that waits to be carried out.
     pub const fn new(src: End, dst: End, len: u16) -> CopyOp {
-        CopyOp {
-            src,
-            dst,
-            len,
-            status: Status::PENDING,
-        }
+        CopyOp { src, dst, len, status: Status::PENDING }
     }
 }
 

@@ -72,9 +72,7 @@ pub struct Pinned<T>(pub T);
 
 impl<B> fmt::Debug for Refused<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Refused")
-            .field("cause", &self.cause)
-            .finish_non_exhaustive()
+        f.debug_struct("Refused").field("cause", &self.cause).finish_non_exhaustive()
     }
 }
 

@@ -61,9 +61,7 @@ pub struct Unsent<B> {
 
 impl<B> fmt::Debug for Unsent<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Unsent")
-            .field("cause", &self.cause)
-            .finish_non_exhaustive()
+        f.debug_struct("Unsent").field("cause", &self.cause).finish_non_exhaustive()
     }
 }
 

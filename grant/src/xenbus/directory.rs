@@ -25,9 +25,7 @@ pub struct Directory(Path);
 impl Directory {
     /// The directory at `path`.
     pub fn new(path: &str) -> Result<Directory, StoreError> {
-        Path::from(path)
-            .map(Directory)
-            .map_err(|_| StoreError::TooLong)
+        Path::from(path).map(Directory).map_err(|_| StoreError::TooLong)
     }
 
     /// Its path.
@@ -60,9 +58,7 @@ impl Directory {
 
     /// The value of a key as a number.
     pub fn number(&self, store: &impl Store, name: &str) -> Result<u64, StoreError> {
-        self.text(store, name)?
-            .parse()
-            .map_err(|_| StoreError::Malformed)
+        self.text(store, name)?.parse().map_err(|_| StoreError::Malformed)
     }
 
     /// The value of a key as the id of an ordinary domain.
@@ -85,8 +81,7 @@ impl Directory {
 
     /// The connection state.
     pub fn state(&self, store: &impl Store) -> XenbusState {
-        self.text(store, key::STATE)
-            .map_or(XenbusState::Unknown, |text| XenbusState::parse(&text))
+        self.text(store, key::STATE).map_or(XenbusState::Unknown, |text| XenbusState::parse(&text))
     }
 
     /// The grant references `NAME0` to `NAMEn`, `count` of them, at most `MAX`.
@@ -100,8 +95,7 @@ impl Directory {
         for index in 0..count {
             let mut numbered = ArrayString::<VALUE_MAX>::new();
             write!(numbered, "{name}{index}").map_err(|_| StoreError::TooLong)?;
-            refs.try_push(Gref(self.word(store, &numbered)?))
-                .map_err(|_| StoreError::TooLong)?;
+            refs.try_push(Gref(self.word(store, &numbered)?)).map_err(|_| StoreError::TooLong)?;
         }
         Ok(refs)
     }
@@ -169,11 +163,7 @@ impl Transaction {
         let changes: ArrayVec<Change<'_>, CHANGES_MAX> = self
             .writes
             .iter()
-            .map(|(path, value, reader)| Change::Write {
-                path,
-                value,
-                reader: *reader,
-            })
+            .map(|(path, value, reader)| Change::Write { path, value, reader: *reader })
             .collect();
         store.commit(&changes)
     }

@@ -64,43 +64,21 @@ impl EnvelopeBuilder {
 
     /// An envelope that only says what is done. `epoch` is our own with this peer.
     pub fn done(addresses: Addresses, epoch: u32, done: Done) -> EnvelopeBuilder {
-        EnvelopeBuilder::new(
-            addresses,
-            RawHeadFields::without_frames(KIND_DONE, epoch),
-            Some(done),
-        )
+        EnvelopeBuilder::new(addresses, RawHeadFields::without_frames(KIND_DONE, epoch), Some(done))
     }
 
     /// An envelope that says that we know nothing of what went before `epoch`, our own with this
     /// peer.
     pub fn reset(addresses: Addresses, epoch: u32) -> EnvelopeBuilder {
-        EnvelopeBuilder::new(
-            addresses,
-            RawHeadFields::without_frames(KIND_RESET, epoch),
-            None,
-        )
+        EnvelopeBuilder::new(addresses, RawHeadFields::without_frames(KIND_RESET, epoch), None)
     }
 
     fn new(addresses: Addresses, head: RawHeadFields, done: Option<Done>) -> EnvelopeBuilder {
-        let Addresses {
-            destination,
-            source,
-            tci,
-        } = addresses;
-        let ethernet = EthernetHeader {
-            destination,
-            source,
-            tci,
-            ether_type: ETHER_TYPE,
-        };
+        let Addresses { destination, source, tci } = addresses;
+        let ethernet = EthernetHeader { destination, source, tci, ether_type: ETHER_TYPE };
         let mut bytes = [0; MAX_ENVELOPE];
         let header = ethernet.write(&mut bytes);
-        let mut builder = EnvelopeBuilder {
-            bytes,
-            len: header + HEAD_LEN,
-            header,
-            head,
-        };
+        let mut builder = EnvelopeBuilder { bytes, len: header + HEAD_LEN, header, head };
         if let Some(done) = done {
             builder.head.flags |= EnvelopeFlags::HAS_DONE;
             builder.append(
@@ -265,14 +243,7 @@ impl EnvelopeBuilder {
 impl RawHeadFields {
     fn without_frames(kind: u8, epoch: u32) -> RawHeadFields {
         let flags = EnvelopeFlags::empty();
-        RawHeadFields {
-            kind,
-            frames: 0,
-            flags,
-            epoch,
-            sequence: 0,
-            nonce: 0,
-        }
+        RawHeadFields { kind, frames: 0, flags, epoch, sequence: 0, nonce: 0 }
     }
 }
 

@@ -154,9 +154,7 @@ impl<'a> Envelope<'a> {
             return Err(EnvelopeError::Length(length));
         }
         // From here on padding is out of sight.
-        let bytes = bytes
-            .get(..usize::from(length))
-            .ok_or(EnvelopeError::Length(length))?;
+        let bytes = bytes.get(..usize::from(length)).ok_or(EnvelopeError::Length(length))?;
         let (raw, rest) = RawHead::read_from_prefix(bytes).map_err(|_| EnvelopeError::Truncated)?;
         if raw.reserved.get() != 0 {
             return Err(EnvelopeError::Reserved);
@@ -197,10 +195,7 @@ impl<'a> Body<'a> {
         if raw.kind == KIND_DELIVER {
             let tagged = flags.contains(EnvelopeFlags::TAGGED);
             // 14 or 18.
-            let context = Context {
-                header: header.len() as u16,
-                tagged,
-            };
+            let context = Context { header: header.len() as u16, tagged };
             let frames = Frames::validated(rest, raw.frames, context)?;
             let head = DeliverHead {
                 epoch,

@@ -41,11 +41,7 @@ impl Iterator for Segments<'_> {
     fn next(&mut self) -> Option<Segment> {
         let (raw, rest) = RawSegment::read_from_prefix(self.bytes).ok()?;
         self.bytes = rest;
-        Some(Segment {
-            gref: Gref(raw.gref.get()),
-            offset: raw.offset.get(),
-            len: raw.len.get(),
-        })
+        Some(Segment { gref: Gref(raw.gref.get()), offset: raw.offset.get(), len: raw.len.get() })
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
@@ -90,11 +86,7 @@ impl<'a> Frames<'a> {
         if !rest.is_empty() {
             return Err(EnvelopeError::Trailing(rest.len()));
         }
-        Ok(Frames {
-            bytes,
-            left: count,
-            context,
-        })
+        Ok(Frames { bytes, left: count, context })
     }
 }
 
@@ -139,23 +131,12 @@ impl<'a> Pieces<'a> {
         } else {
             (None, rest)
         };
-        let (segments, rest) = rest
-            .split_at_checked(usize::from(raw.segments) * SEGMENT_LEN)
-            .ok_or(truncated)?;
-        let (inline, rest) = rest
-            .split_at_checked(usize::from(raw.inline.get()))
-            .ok_or(truncated)?;
+        let (segments, rest) =
+            rest.split_at_checked(usize::from(raw.segments) * SEGMENT_LEN).ok_or(truncated)?;
+        let (inline, rest) =
+            rest.split_at_checked(usize::from(raw.inline.get())).ok_or(truncated)?;
         let segments = Segments { bytes: segments };
-        Ok((
-            Pieces {
-                raw,
-                flags,
-                offload,
-                segments,
-                inline,
-            },
-            rest,
-        ))
+        Ok((Pieces { raw, flags, offload, segments, inline }, rest))
     }
 
     fn check(&self, context: Context) -> Result<(), EnvelopeError> {
@@ -180,11 +161,7 @@ impl<'a> Pieces<'a> {
     fn check_sizes(&self, context: Context) -> Result<(), EnvelopeError> {
         let total = u32::from(self.raw.total.get());
         let inline = u32::from(self.raw.inline.get());
-        let granted: u32 = self
-            .segments
-            .clone()
-            .map(|segment| u32::from(segment.len))
-            .sum();
+        let granted: u32 = self.segments.clone().map(|segment| u32::from(segment.len)).sum();
         let headers_inline = self.flags.contains(RecordFlags::HEADERS_INLINE);
         let right = if self.raw.segments == 0 {
             !headers_inline && inline == total && total > 0
@@ -192,25 +169,13 @@ impl<'a> Pieces<'a> {
             let tag = if context.tagged { TAG_LEN as u32 } else { 0 };
             headers_inline == (inline > 0) && inline < total && granted == total - inline + tag
         };
-        if right {
-            Ok(())
-        } else {
-            Err(EnvelopeError::Sizes {
-                total,
-                inline,
-                granted,
-            })
-        }
+        if right { Ok(()) } else { Err(EnvelopeError::Sizes { total, inline, granted }) }
     }
 
     fn check_offload(&self, context: Context) -> Result<(), EnvelopeError> {
         let needs_checksum = self.flags.contains(RecordFlags::NEEDS_CHECKSUM);
         let Some(raw) = self.offload else {
-            return if needs_checksum {
-                Err(EnvelopeError::OffloadFlags)
-            } else {
-                Ok(())
-            };
+            return if needs_checksum { Err(EnvelopeError::OffloadFlags) } else { Ok(()) };
         };
         if raw.reserved != 0 {
             return Err(EnvelopeError::Reserved);

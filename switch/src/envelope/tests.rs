@@ -24,17 +24,9 @@ const DONE: Done = Done {
 };
 
 fn plain(ether_type: u16, total: u16) -> FrameHead {
-    FrameHead {
-        ether_type,
-        total,
-        offload: Offload::default(),
-    }
+    FrameHead { ether_type, total, offload: Offload::default() }
 }
 
 fn segment(gref: u32, offset: u16, len: u16) -> Segment {
-    Segment {
-        gref: Gref(gref),
-        offset,
-        len,
-    }
+    Segment { gref: Gref(gref), offset, len }
 }

@@ -76,15 +76,10 @@ impl PortConfig {
         let PortConfig::Guest { macs, vlan } = self else {
             return Ok(());
         };
-        if let Some(&mac) = macs
-            .iter()
-            .find(|mac| mac.is_multicast() || mac.to_bits() == 0)
-        {
+        if let Some(&mac) = macs.iter().find(|mac| mac.is_multicast() || mac.to_bits() == 0) {
             return Err(PortError::Mac(mac));
         }
-        vlan.vids()
-            .find(|&vid| vid > MAX_VID)
-            .map_or(Ok(()), |vid| Err(PortError::Vid(vid)))
+        vlan.vids().find(|&vid| vid > MAX_VID).map_or(Ok(()), |vid| Err(PortError::Vid(vid)))
     }
 
     /// Each of a guest's addresses in each of its VLANs.
@@ -94,49 +89,32 @@ impl PortConfig {
             PortConfig::Uplink => (&[][..], None),
         };
         let vids = move || vlan.into_iter().flat_map(Vlan::vids);
-        macs.iter()
-            .flat_map(move |&mac| vids().map(move |vid| (vid, mac)))
+        macs.iter().flat_map(move |&mac| vids().map(move |vid| (vid, mac)))
     }
 
     /// The VLAN that a frame is in that came in at this port, if it may be there.
     pub(super) fn ingress_vid(&self, header: &EthernetHeader) -> Option<u16> {
         let said = header.vid();
         match self {
-            PortConfig::Guest {
-                vlan: Vlan::Access(vid),
-                ..
-            } => (said == 0).then_some(*vid),
-            PortConfig::Guest {
-                vlan: Vlan::Trunk(vids),
-                ..
-            } => vids.contains(&said).then_some(said),
+            PortConfig::Guest { vlan: Vlan::Access(vid), .. } => (said == 0).then_some(*vid),
+            PortConfig::Guest { vlan: Vlan::Trunk(vids), .. } => {
+                vids.contains(&said).then_some(said)
+            }
             PortConfig::Uplink => (said <= MAX_VID).then_some(said),
         }
     }
 
     pub(super) fn is_member(&self, vid: u16) -> bool {
         match self {
-            PortConfig::Guest {
-                vlan: Vlan::Access(own),
-                ..
-            } => *own == vid,
-            PortConfig::Guest {
-                vlan: Vlan::Trunk(vids),
-                ..
-            } => vids.contains(&vid),
+            PortConfig::Guest { vlan: Vlan::Access(own), .. } => *own == vid,
+            PortConfig::Guest { vlan: Vlan::Trunk(vids), .. } => vids.contains(&vid),
             PortConfig::Uplink => true,
         }
     }
 
     /// Whether frames of a VLAN leave this port with its tag.
     pub(super) fn is_tagged(&self) -> bool {
-        !matches!(
-            self,
-            PortConfig::Guest {
-                vlan: Vlan::Access(_),
-                ..
-            }
-        )
+        !matches!(self, PortConfig::Guest { vlan: Vlan::Access(_), .. })
     }
 }
 

@@ -19,12 +19,7 @@ pub(super) struct Learned {
 
 impl Learned {
     pub(super) fn new(limit: usize, age_ns: u64) -> Learned {
-        Learned {
-            seen: HashMap::new(),
-            limit,
-            age_ns,
-            swept_ns: None,
-        }
+        Learned { seen: HashMap::new(), limit, age_ns, swept_ns: None }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -67,8 +62,7 @@ impl Learned {
             .is_none_or(|swept_ns| now_ns.saturating_sub(swept_ns) >= SWEEP_INTERVAL_NS);
         if due {
             self.swept_ns = Some(now_ns);
-            self.seen
-                .retain(|_, seen_ns| now_ns.saturating_sub(*seen_ns) < self.age_ns);
+            self.seen.retain(|_, seen_ns| now_ns.saturating_sub(*seen_ns) < self.age_ns);
         }
     }
 }

@@ -22,10 +22,7 @@ fn mac(number: u8) -> MacAddress {
 const STRANGER: MacAddress = MacAddress([0x02, 0, 0, 0, 1, 0]);
 
 fn guest(number: u8, vlan: Vlan) -> PortConfig {
-    PortConfig::Guest {
-        macs: vec![mac(number)],
-        vlan,
-    }
+    PortConfig::Guest { macs: vec![mac(number)], vlan }
 }
 
 /// Alice and Bob in VLAN 10, Carol in 20, a router in both and outside of all, and an uplink.
@@ -35,46 +32,27 @@ fn switch() -> Switch {
     switch.add_port(ALICE, guest(1, Vlan::Access(10))).unwrap();
     switch.add_port(BOB, guest(2, Vlan::Access(10))).unwrap();
     switch.add_port(CAROL, guest(3, Vlan::Access(20))).unwrap();
-    switch
-        .add_port(TRUNK, guest(4, Vlan::Trunk([0, 10, 20].into())))
-        .unwrap();
+    switch.add_port(TRUNK, guest(4, Vlan::Trunk([0, 10, 20].into()))).unwrap();
     switch
 }
 
 fn frame(source: MacAddress, destination: MacAddress, tci: Option<u16>) -> EthernetHeader {
-    EthernetHeader {
-        destination,
-        source,
-        tci,
-        ether_type: 0x0800,
-    }
+    EthernetHeader { destination, source, tci, ether_type: 0x0800 }
 }
 
 fn to(vid: u16, port: PortId) -> Result<Forward, Discard> {
-    Ok(Forward {
-        vid,
-        to: Destination::Port(port),
-    })
+    Ok(Forward { vid, to: Destination::Port(port) })
 }
 
 fn flood(vid: u16) -> Result<Forward, Discard> {
-    Ok(Forward {
-        vid,
-        to: Destination::Flood,
-    })
+    Ok(Forward { vid, to: Destination::Flood })
 }
 
 #[test]
 fn guests_of_one_vlan_reach_each_other() {
     let mut switch = switch();
-    assert_eq!(
-        switch.ingress(ALICE, &frame(mac(1), mac(2), None), 0),
-        to(10, BOB)
-    );
-    assert_eq!(
-        switch.ingress(BOB, &frame(mac(2), mac(1), None), 0),
-        to(10, ALICE)
-    );
+    assert_eq!(switch.ingress(ALICE, &frame(mac(1), mac(2), None), 0), to(10, BOB));
+    assert_eq!(switch.ingress(BOB, &frame(mac(2), mac(1), None), 0), to(10, ALICE));
     assert_eq!(switch.egress_tag(BOB, 10), None);
 }
 
@@ -82,34 +60,19 @@ fn guests_of_one_vlan_reach_each_other() {
 fn guests_of_two_vlans_do_not() {
     let mut switch = switch();
     // As far as VLAN 10 knows, Carol is a stranger, and strangers are outside.
-    assert_eq!(
-        switch.ingress(ALICE, &frame(mac(1), mac(3), None), 0),
-        to(10, UPLINK)
-    );
+    assert_eq!(switch.ingress(ALICE, &frame(mac(1), mac(3), None), 0), to(10, UPLINK));
     assert_eq!(switch.egress_tag(UPLINK, 10), Some(10));
 }
 
 #[test]
 fn a_trunk_reaches_each_of_its_vlans_with_a_tag() {
     let mut switch = switch();
-    assert_eq!(
-        switch.ingress(TRUNK, &frame(mac(4), mac(1), Some(10)), 0),
-        to(10, ALICE)
-    );
-    assert_eq!(
-        switch.ingress(TRUNK, &frame(mac(4), mac(3), Some(0xE014)), 0),
-        to(20, CAROL)
-    );
-    assert_eq!(
-        switch.ingress(CAROL, &frame(mac(3), mac(4), None), 0),
-        to(20, TRUNK)
-    );
+    assert_eq!(switch.ingress(TRUNK, &frame(mac(4), mac(1), Some(10)), 0), to(10, ALICE));
+    assert_eq!(switch.ingress(TRUNK, &frame(mac(4), mac(3), Some(0xE014)), 0), to(20, CAROL));
+    assert_eq!(switch.ingress(CAROL, &frame(mac(3), mac(4), None), 0), to(20, TRUNK));
     assert_eq!(switch.egress_tag(TRUNK, 20), Some(20));
     // Untagged is outside of all VLANs: Alice is not there.
-    assert_eq!(
-        switch.ingress(TRUNK, &frame(mac(4), mac(1), None), 0),
-        to(0, UPLINK)
-    );
+    assert_eq!(switch.ingress(TRUNK, &frame(mac(4), mac(1), None), 0), to(0, UPLINK));
     assert_eq!(switch.egress_tag(TRUNK, 0), None);
     assert_eq!(switch.egress_tag(UPLINK, 0), None);
 }
@@ -117,13 +80,7 @@ fn a_trunk_reaches_each_of_its_vlans_with_a_tag() {
 #[test]
 fn a_guest_cannot_send_as_somebody_else() {
     let mut switch = switch();
-    for source in [
-        mac(2),
-        mac(3),
-        STRANGER,
-        MacAddress::BROADCAST,
-        MacAddress([0; 6]),
-    ] {
+    for source in [mac(2), mac(3), STRANGER, MacAddress::BROADCAST, MacAddress([0; 6])] {
         for destination in [mac(2), STRANGER, MacAddress::BROADCAST] {
             let spoofed = frame(source, destination, None);
             assert_eq!(switch.ingress(ALICE, &spoofed, 0), Err(Discard::SourceMac));
@@ -140,14 +97,8 @@ fn a_guest_cannot_tag_itself_into_a_vlan() {
         assert_eq!(switch.ingress(ALICE, &tagged, 0), Err(Discard::Vlan));
     }
     // A tag for its priority names no VLAN.
-    assert_eq!(
-        switch.ingress(ALICE, &frame(mac(1), mac(2), Some(0xA000)), 0),
-        to(10, BOB)
-    );
-    assert_eq!(
-        switch.ingress(TRUNK, &frame(mac(4), mac(3), Some(30)), 0),
-        Err(Discard::Vlan)
-    );
+    assert_eq!(switch.ingress(ALICE, &frame(mac(1), mac(2), Some(0xA000)), 0), to(10, BOB));
+    assert_eq!(switch.ingress(TRUNK, &frame(mac(4), mac(3), Some(30)), 0), Err(Discard::Vlan));
 }
 
 #[test]
@@ -165,10 +116,7 @@ fn a_broadcast_reaches_all_of_the_vlan_once() {
 fn ones_own_broadcast_that_comes_back_is_dropped() {
     let mut switch = switch();
     let broadcast = frame(mac(1), MacAddress::BROADCAST, Some(10));
-    assert_eq!(
-        switch.ingress(UPLINK, &broadcast, 0),
-        Err(Discard::SourceMac)
-    );
+    assert_eq!(switch.ingress(UPLINK, &broadcast, 0), Err(Discard::SourceMac));
     // In another VLAN the same address is somebody else.
     let other = frame(mac(1), MacAddress::BROADCAST, Some(20));
     assert_eq!(switch.ingress(UPLINK, &other, 0), flood(20));
@@ -183,24 +131,12 @@ fn a_guest_with_a_vf_gets_broadcasts_there_and_sends_them_there() {
     // What Alice sent by her VF comes in at the uplink, and Bob has only this way to get it.
     let broadcast = frame(mac(1), MacAddress::BROADCAST, Some(10));
     assert_eq!(switch.ingress(UPLINK, &broadcast, 0), flood(10));
-    assert_eq!(
-        switch.ingress(UPLINK, &frame(mac(1), mac(2), Some(10)), 0),
-        to(10, BOB)
-    );
-    assert_eq!(
-        switch.ingress(UPLINK, &frame(mac(1), mac(1), Some(10)), 0),
-        Err(Discard::Looped)
-    );
+    assert_eq!(switch.ingress(UPLINK, &frame(mac(1), mac(2), Some(10)), 0), to(10, BOB));
+    assert_eq!(switch.ingress(UPLINK, &frame(mac(1), mac(1), Some(10)), 0), Err(Discard::Looped));
     // Frames for her alone still reach her here.
-    assert_eq!(
-        switch.ingress(BOB, &frame(mac(2), mac(1), None), 0),
-        to(10, ALICE)
-    );
+    assert_eq!(switch.ingress(BOB, &frame(mac(2), mac(1), None), 0), to(10, ALICE));
     assert!(switch.set_flood(ALICE, true));
-    assert_eq!(
-        switch.ingress(UPLINK, &broadcast, 0),
-        Err(Discard::SourceMac)
-    );
+    assert_eq!(switch.ingress(UPLINK, &broadcast, 0), Err(Discard::SourceMac));
 }
 
 #[test]
@@ -213,16 +149,10 @@ fn the_uplink_always_takes_floods() {
 #[test]
 fn the_world_outside_reaches_guests_in_their_vlan_only() {
     let mut switch = switch();
-    assert_eq!(
-        switch.ingress(UPLINK, &frame(STRANGER, mac(1), Some(10)), 0),
-        to(10, ALICE)
-    );
+    assert_eq!(switch.ingress(UPLINK, &frame(STRANGER, mac(1), Some(10)), 0), to(10, ALICE));
     for tci in [None, Some(0), Some(20)] {
         let missed = frame(STRANGER, mac(1), tci);
-        assert_eq!(
-            switch.ingress(UPLINK, &missed, 0),
-            Err(Discard::NoDestination)
-        );
+        assert_eq!(switch.ingress(UPLINK, &missed, 0), Err(Discard::NoDestination));
     }
     let reserved = frame(STRANGER, mac(1), Some(4095));
     assert_eq!(switch.ingress(UPLINK, &reserved, 0), Err(Discard::Vlan));
@@ -232,10 +162,7 @@ fn the_world_outside_reaches_guests_in_their_vlan_only() {
 fn a_group_cannot_send() {
     let mut switch = switch();
     let from_group = frame(MacAddress([0x33, 0x33, 0, 0, 0, 1]), mac(1), Some(10));
-    assert_eq!(
-        switch.ingress(UPLINK, &from_group, 0),
-        Err(Discard::SourceMac)
-    );
+    assert_eq!(switch.ingress(UPLINK, &from_group, 0), Err(Discard::SourceMac));
     assert_eq!(switch.learned(), 0);
 }
 
@@ -245,17 +172,11 @@ fn what_is_outside_stays_outside() {
     switch.add_port(UPLINK, PortConfig::Uplink).unwrap();
     let other = MacAddress([0x02, 0, 0, 0, 1, 1]);
     let unknown = frame(STRANGER, other, None);
-    assert_eq!(
-        switch.ingress(UPLINK, &unknown, 0),
-        Err(Discard::NoDestination)
-    );
+    assert_eq!(switch.ingress(UPLINK, &unknown, 0), Err(Discard::NoDestination));
     let back = frame(other, STRANGER, None);
     assert_eq!(switch.ingress(UPLINK, &back, 999), Err(Discard::Looped));
     // After its time it is as if it had never been seen.
-    assert_eq!(
-        switch.ingress(UPLINK, &back, 1000),
-        Err(Discard::NoDestination)
-    );
+    assert_eq!(switch.ingress(UPLINK, &back, 1000), Err(Discard::NoDestination));
 }
 
 #[test]
@@ -285,20 +206,11 @@ fn reserved_addresses_are_not_forwarded() {
     for last in 0..=0x0F {
         let reserved = MacAddress([0x01, 0x80, 0xC2, 0, 0, last]);
         let discarded = Err(Discard::ReservedAddress);
-        assert_eq!(
-            switch.ingress(ALICE, &frame(mac(1), reserved, None), 0),
-            discarded
-        );
-        assert_eq!(
-            switch.ingress(UPLINK, &frame(STRANGER, reserved, None), 0),
-            discarded
-        );
+        assert_eq!(switch.ingress(ALICE, &frame(mac(1), reserved, None), 0), discarded);
+        assert_eq!(switch.ingress(UPLINK, &frame(STRANGER, reserved, None), 0), discarded);
     }
     let next = MacAddress([0x01, 0x80, 0xC2, 0, 0, 0x10]);
-    assert_eq!(
-        switch.ingress(ALICE, &frame(mac(1), next, None), 0),
-        flood(10)
-    );
+    assert_eq!(switch.ingress(ALICE, &frame(mac(1), next, None), 0), flood(10));
 }
 
 #[test]
@@ -315,72 +227,36 @@ fn a_port_that_is_gone_takes_nothing_and_its_address_is_free() {
     assert!(switch.remove_port(ALICE) && !switch.remove_port(ALICE));
     let late = frame(mac(1), mac(2), None);
     assert_eq!(switch.ingress(ALICE, &late, 0), Err(Discard::UnknownPort));
-    assert_eq!(
-        switch.ingress(BOB, &frame(mac(2), mac(1), None), 0),
-        to(10, UPLINK)
-    );
+    assert_eq!(switch.ingress(BOB, &frame(mac(2), mac(1), None), 0), to(10, UPLINK));
     // Alice has moved to another host.
-    assert_eq!(
-        switch.ingress(UPLINK, &frame(mac(1), mac(2), Some(10)), 0),
-        to(10, BOB)
-    );
+    assert_eq!(switch.ingress(UPLINK, &frame(mac(1), mac(2), Some(10)), 0), to(10, BOB));
     assert_eq!(switch.learned(), 1);
     // And back.
-    switch
-        .add_port(PortId(9), guest(1, Vlan::Access(10)))
-        .unwrap();
+    switch.add_port(PortId(9), guest(1, Vlan::Access(10))).unwrap();
     assert_eq!(switch.learned(), 0);
 }
 
 #[test]
 fn an_address_has_one_owner_in_a_vlan() {
     let mut switch = switch();
-    let taken = PortError::MacTaken {
-        mac: mac(1),
-        vid: 10,
-        by: ALICE,
-    };
+    let taken = PortError::MacTaken { mac: mac(1), vid: 10, by: ALICE };
     let thief = PortId(9);
-    assert_eq!(
-        switch.add_port(thief, guest(1, Vlan::Access(10))),
-        Err(taken)
-    );
-    assert_eq!(
-        switch.add_port(thief, guest(1, Vlan::Trunk([5, 10].into()))),
-        Err(taken)
-    );
+    assert_eq!(switch.add_port(thief, guest(1, Vlan::Access(10))), Err(taken));
+    assert_eq!(switch.add_port(thief, guest(1, Vlan::Trunk([5, 10].into()))), Err(taken));
     // Nothing of the failed attempts is left.
     assert_eq!(switch.port(thief), None);
     switch.add_port(thief, guest(1, Vlan::Access(5))).unwrap();
-    assert_eq!(
-        switch.ingress(BOB, &frame(mac(2), mac(1), None), 0),
-        to(10, ALICE)
-    );
+    assert_eq!(switch.ingress(BOB, &frame(mac(2), mac(1), None), 0), to(10, ALICE));
 }
 
 #[test]
 fn a_configuration_that_makes_no_sense_is_refused() {
     let mut switch = switch();
     let port = PortId(9);
-    let group = PortConfig::Guest {
-        macs: vec![MacAddress::BROADCAST],
-        vlan: Vlan::Access(0),
-    };
-    assert_eq!(
-        switch.add_port(port, group),
-        Err(PortError::Mac(MacAddress::BROADCAST))
-    );
-    assert_eq!(
-        switch.add_port(port, guest(9, Vlan::Access(4095))),
-        Err(PortError::Vid(4095))
-    );
-    assert_eq!(
-        switch.add_port(port, PortConfig::Uplink),
-        Err(PortError::SecondUplink(UPLINK))
-    );
-    assert_eq!(
-        switch.add_port(BOB, guest(9, Vlan::Access(1))),
-        Err(PortError::InUse(BOB))
-    );
+    let group = PortConfig::Guest { macs: vec![MacAddress::BROADCAST], vlan: Vlan::Access(0) };
+    assert_eq!(switch.add_port(port, group), Err(PortError::Mac(MacAddress::BROADCAST)));
+    assert_eq!(switch.add_port(port, guest(9, Vlan::Access(4095))), Err(PortError::Vid(4095)));
+    assert_eq!(switch.add_port(port, PortConfig::Uplink), Err(PortError::SecondUplink(UPLINK)));
+    assert_eq!(switch.add_port(BOB, guest(9, Vlan::Access(1))), Err(PortError::InUse(BOB)));
     assert_eq!(switch.ports().count(), 5);
 }

@@ -73,10 +73,7 @@ impl Entry {
         Some(Entry {
             mac: MacAddress::from_bits(mac),
             vid: (place >> VID_AT) as u16 & MAX_VID,
-            peer: Peer {
-                domid: DomId::ordinary(place as u16)?,
-                incarnation,
-            },
+            peer: Peer { domid: DomId::ordinary(place as u16)?, incarnation },
             channel: (place >> CHANNEL_AT) as u16 & MAX_CHANNEL,
             flags: EntryFlags::from_bits((place >> FLAGS_AT) as u8)?,
         })

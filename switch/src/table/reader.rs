@@ -55,13 +55,8 @@ impl<W: Words> TableReader<W> {
     /// Who has an address in a VLAN, and how to reach them. `None` is the default route.
     pub fn lookup(&self, mac: MacAddress, vid: u16) -> Option<Entry> {
         let [first, second] = buckets(self.seed, self.mask, mac, vid);
-        self.in_bucket(first, mac, vid).or_else(|| {
-            if second == first {
-                None
-            } else {
-                self.in_bucket(second, mac, vid)
-            }
-        })
+        self.in_bucket(first, mac, vid)
+            .or_else(|| if second == first { None } else { self.in_bucket(second, mac, vid) })
     }
 
     fn in_bucket(&self, bucket: usize, mac: MacAddress, vid: u16) -> Option<Entry> {

@@ -24,10 +24,7 @@ fn entry(number: u64, vid: u16) -> Entry {
     Entry {
         mac: mac(number),
         vid,
-        peer: Peer {
-            domid: DomId(number as u16 & 0x3FFF),
-            incarnation: number << 16 | 7,
-        },
+        peer: Peer { domid: DomId(number as u16 & 0x3FFF), incarnation: number << 16 | 7 },
         channel: (number & 0xFFF) as u16,
         flags: EntryFlags::ENVELOPE,
     }
@@ -47,10 +44,7 @@ fn a_guest_finds_its_peers_and_no_others() {
     assert_eq!(reader.lookup(mac(2), 0), None);
     assert!(writer.remove(mac(1), 0) && !writer.remove(mac(1), 0));
     assert_eq!(reader.lookup(mac(1), 0), None);
-    assert_eq!(
-        (reader.lookup(mac(1), 10), writer.len()),
-        (Some(entry(1, 10)), 1)
-    );
+    assert_eq!((reader.lookup(mac(1), 10), writer.len()), (Some(entry(1, 10)), 1));
     writer.clear();
     assert_eq!((reader.lookup(mac(1), 10), writer.is_empty()), (None, true));
 }
@@ -62,10 +56,7 @@ fn a_reused_domid_is_another_peer() {
     let reader = TableReader::attach(&memory).unwrap();
     let old = entry(1, 0);
     writer.insert(old).unwrap();
-    let peer = Peer {
-        incarnation: Peer::INCARNATION_MASK,
-        ..old.peer
-    };
+    let peer = Peer { incarnation: Peer::INCARNATION_MASK, ..old.peer };
     writer.insert(Entry { peer, ..old }).unwrap();
     assert_eq!(reader.lookup(mac(1), 0).unwrap().peer, peer);
     assert_eq!(writer.len(), 1);
@@ -80,10 +71,7 @@ fn a_reader_hears_of_the_manager() {
     assert_eq!(reader.default_route(), CHANNEL_DRIVER_DOMAIN);
     writer.beat();
     writer.set_default_route(CHANNEL_VF);
-    assert_eq!(
-        (reader.default_route(), reader.heartbeat()),
-        (CHANNEL_VF, 1)
-    );
+    assert_eq!((reader.default_route(), reader.heartbeat()), (CHANNEL_VF, 1));
     // Nonsense leads to the channel that always exists.
     memory.store_u32(24, 4096, Relaxed);
     assert_eq!(reader.default_route(), CHANNEL_DRIVER_DOMAIN);
@@ -97,20 +85,10 @@ fn memory_that_is_no_table_is_refused() {
     assert_eq!(TableWriter::new(&too_small, 0, 0).unwrap_err(), error);
 
     let memory = Memory::new(4096);
-    assert_eq!(
-        TableReader::attach(&memory).unwrap_err(),
-        TableError::Layout(0)
-    );
+    assert_eq!(TableReader::attach(&memory).unwrap_err(), TableError::Layout(0));
     TableWriter::new(&memory, 1, 2).unwrap();
     // One page has 16 buckets; a mask may say less, never more.
-    for (mask, right) in [
-        (0, true),
-        (7, true),
-        (15, true),
-        (14, false),
-        (31, false),
-        (!0, false),
-    ] {
+    for (mask, right) in [(0, true), (7, true), (15, true), (14, false), (31, false), (!0, false)] {
         memory.store_u32(4, mask, Relaxed);
         assert_eq!(TableReader::attach(&memory).is_ok(), right, "{mask}");
     }
@@ -135,22 +113,13 @@ fn a_writer_that_dies_half_way_leaves_a_miss() {
     writer.insert(entry(1, 0)).unwrap();
     let old: [u64; 4] =
         core::array::from_fn(|word| memory.load_u64(BUCKETS_AT + 8 * word, Relaxed));
-    writer
-        .insert(Entry {
-            channel: 9,
-            ..entry(1, 0)
-        })
-        .unwrap();
+    writer.insert(Entry { channel: 9, ..entry(1, 0) }).unwrap();
     let new: [u64; 4] =
         core::array::from_fn(|word| memory.load_u64(BUCKETS_AT + 8 * word, Relaxed));
     // Every mixture of an old entry and a new one.
     for mixture in 1..15 {
         for word in 0..4 {
-            let value = if mixture >> word & 1 == 0 {
-                old[word]
-            } else {
-                new[word]
-            };
+            let value = if mixture >> word & 1 == 0 { old[word] } else { new[word] };
             memory.store_u64(BUCKETS_AT + 8 * word, value, Relaxed);
         }
         assert_eq!(reader.lookup(mac(1), 0), None, "{mixture:#b}");
@@ -163,10 +132,7 @@ fn versions_skip_zero_when_they_wrap() {
     let mut writer = TableWriter::new(&memory, 1, 2).unwrap();
     let reader = TableReader::attach(&memory).unwrap();
     for round in 0..70_000u32 {
-        let wanted = Entry {
-            channel: (round % 2) as u16,
-            ..entry(1, 0)
-        };
+        let wanted = Entry { channel: (round % 2) as u16, ..entry(1, 0) };
         writer.insert(wanted).unwrap();
         assert_eq!(reader.lookup(mac(1), 0), Some(wanted), "{round}");
     }
@@ -217,12 +183,7 @@ fn a_reader_never_sees_parts_of_two_entries() {
         });
         for round in 0..200_000u64 {
             let other = entry(round % 4096, 0);
-            writer
-                .insert(Entry {
-                    mac: mac(1),
-                    ..other
-                })
-                .unwrap();
+            writer.insert(Entry { mac: mac(1), ..other }).unwrap();
             if round % 7 == 0 {
                 writer.remove(mac(1), 0);
             }

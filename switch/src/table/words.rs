@@ -20,10 +20,7 @@ impl Memory {
 
     pub(super) fn of(words: &[u64]) -> Memory {
         let words = words.iter().map(|&word| AtomicU64::new(word)).collect();
-        Memory {
-            words,
-            loads: AtomicUsize::new(0),
-        }
+        Memory { words, loads: AtomicUsize::new(0) }
     }
 
     /// How many words were loaded since the last call.

@@ -79,14 +79,7 @@ impl<W: Words> TableWriter<W> {
         words.store_u32(DEFAULT_ROUTE_AT, u32::from(CHANNEL_DRIVER_DOMAIN), Relaxed);
         // Who sees the layout sees all that was written before.
         words.store_u32(LAYOUT_AT, LAYOUT, Release);
-        Ok(TableWriter {
-            words,
-            mask,
-            seed,
-            slots,
-            len: 0,
-            heartbeat: 0,
-        })
+        Ok(TableWriter { words, mask, seed, slots, len: 0, heartbeat: 0 })
     }
 
     /// Puts an entry in, in place of the one with the same address and VLAN if there is one.
@@ -149,8 +142,7 @@ impl<W: Words> TableWriter<W> {
     /// If `channel` is above [`MAX_CHANNEL`].
     pub fn set_default_route(&mut self, channel: u16) {
         assert!(channel <= MAX_CHANNEL, "there is no channel {channel}");
-        self.words
-            .store_u32(DEFAULT_ROUTE_AT, u32::from(channel), Release);
+        self.words.store_u32(DEFAULT_ROUTE_AT, u32::from(channel), Release);
     }
 
     /// How many entries there are.
@@ -202,9 +194,7 @@ impl<W: Words> TableWriter<W> {
     /// A free slot in a bucket of this address, after moving others if need be. Searches in
     /// breadth, so the fewest are moved, and moves nothing unless it ends at a free slot.
     fn make_room(&mut self, mac: MacAddress, vid: u16) -> Result<usize, TableFull> {
-        let roots = self
-            .buckets_of(mac, vid)
-            .map(|bucket| Step { bucket, from: None });
+        let roots = self.buckets_of(mac, vid).map(|bucket| Step { bucket, from: None });
         if let Some(slot) = roots.iter().find_map(|root| self.free_slot(root.bucket)) {
             return Ok(slot);
         }
@@ -221,10 +211,7 @@ impl<W: Words> TableWriter<W> {
                 if steps.iter().any(|step| step.bucket == other) {
                     continue;
                 }
-                steps.push(Step {
-                    bucket: other,
-                    from: Some((next, index)),
-                });
+                steps.push(Step { bucket: other, from: Some((next, index)) });
                 if let Some(free) = self.free_slot(other) {
                     return Ok(self.shift(&steps, free));
                 }

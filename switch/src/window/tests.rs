@@ -84,28 +84,11 @@ fn a_done_for_what_was_never_sent_is_not_believed() {
     let mut sender = SendWindow::<u32>::new(1, (3, 4));
     sender.keep(0, 0, Instant(0));
     sender.sent();
-    let done = |cumulative, nonce| Done {
-        epoch: 1,
-        cumulative,
-        selective: 0,
-        nonce,
-    };
-    assert_eq!(
-        sender.check(&done(2, sender.nonce(1))),
-        Err(BadDone::NeverSent)
-    );
-    assert_eq!(
-        sender.check(&done(1, sender.nonce(0) ^ 1)),
-        Err(BadDone::WrongNonce)
-    );
+    let done = |cumulative, nonce| Done { epoch: 1, cumulative, selective: 0, nonce };
+    assert_eq!(sender.check(&done(2, sender.nonce(1))), Err(BadDone::NeverSent));
+    assert_eq!(sender.check(&done(1, sender.nonce(0) ^ 1)), Err(BadDone::WrongNonce));
     assert_eq!(sender.check(&done(0, 0)), Err(BadDone::WrongNonce));
-    assert_eq!(
-        sender.check(&Done {
-            epoch: 2,
-            ..done(1, 0)
-        }),
-        Err(BadDone::OtherEpoch)
-    );
+    assert_eq!(sender.check(&Done { epoch: 2, ..done(1, 0) }), Err(BadDone::OtherEpoch));
     assert_eq!(sender.check(&done(1, sender.nonce(0))), Ok(()));
 }
 

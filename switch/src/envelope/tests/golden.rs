@@ -17,11 +17,7 @@ const HEAD: DeliverHead = DeliverHead {
 fn a_granted_frame() {
     let mut builder = EnvelopeBuilder::deliver(
         UNTAGGED,
-        DeliverHead {
-            tagged: true,
-            want_done: true,
-            ..HEAD
-        },
+        DeliverHead { tagged: true, want_done: true, ..HEAD },
         None,
     );
     let offload = Offload {
@@ -32,14 +28,8 @@ fn a_granted_frame() {
         checksum_start: 34,
         checksum_offset: 16,
     };
-    let frame = FrameHead {
-        ether_type: 0x0800,
-        total: 5000,
-        offload,
-    };
-    builder
-        .push_granted(frame, &[segment(0x1234, 0x40, 4032), segment(9, 0, 984)])
-        .unwrap();
+    let frame = FrameHead { ether_type: 0x0800, total: 5000, offload };
+    builder.push_granted(frame, &[segment(0x1234, 0x40, 4032), segment(9, 0, 984)]).unwrap();
     #[rustfmt::skip]
     let expected = [
         0x02, 0, 0, 0, 0, 0xBB, 0x02, 0, 0, 0, 0, 0xAA, 0x88, 0xB5,
@@ -53,9 +43,7 @@ fn a_granted_frame() {
     ];
     assert_eq!(builder.finish(), expected);
     let envelope = Envelope::parse(&expected).unwrap();
-    let Body::Deliver(deliver) = envelope.body else {
-        panic!("{envelope:?}")
-    };
+    let Body::Deliver(deliver) = envelope.body else { panic!("{envelope:?}") };
     assert_eq!(deliver.frames.clone().next().unwrap().head, frame);
 }
 
@@ -79,9 +67,7 @@ fn an_inline_frame() {
 #[test]
 fn a_frame_with_a_done_and_headers_inline() {
     let mut builder = EnvelopeBuilder::deliver(UNTAGGED, HEAD, Some(DONE));
-    builder
-        .push_granted_with_headers(plain(0x86DD, 104), b"head", &[segment(8, 4, 100)])
-        .unwrap();
+    builder.push_granted_with_headers(plain(0x86DD, 104), b"head", &[segment(8, 4, 100)]).unwrap();
     #[rustfmt::skip]
     let expected = [
         0x02, 0, 0, 0, 0, 0xBB, 0x02, 0, 0, 0, 0, 0xAA, 0x88, 0xB5,
@@ -130,10 +116,7 @@ fn a_reset() {
 
 #[test]
 fn a_frame_in_a_vlan() {
-    let addresses = Addresses {
-        tci: Some(0x600A),
-        ..UNTAGGED
-    };
+    let addresses = Addresses { tci: Some(0x600A), ..UNTAGGED };
     let offload = Offload {
         needs_checksum: true,
         checksum_start: 38,
@@ -141,11 +124,7 @@ fn a_frame_in_a_vlan() {
         ..Offload::default()
     };
     let mut builder = EnvelopeBuilder::deliver(addresses, HEAD, None);
-    let frame = FrameHead {
-        ether_type: 0x0800,
-        total: 1000,
-        offload,
-    };
+    let frame = FrameHead { ether_type: 0x0800, total: 1000, offload };
     builder.push_granted(frame, &[segment(8, 0, 1000)]).unwrap();
     #[rustfmt::skip]
     let expected = [
@@ -163,21 +142,15 @@ fn a_frame_in_a_vlan() {
     let mut untagged = expected[..12].to_vec();
     untagged.extend_from_slice(&expected[16..]);
     let envelope = Envelope::parse(&untagged).unwrap();
-    let Body::Deliver(mut deliver) = envelope.body else {
-        panic!("{envelope:?}")
-    };
-    assert_eq!(
-        deliver.frames.next().unwrap().head.offload.checksum_start,
-        34
-    );
+    let Body::Deliver(mut deliver) = envelope.body else { panic!("{envelope:?}") };
+    assert_eq!(deliver.frames.next().unwrap().head.offload.checksum_start, 34);
 }
 
 #[test]
 fn a_tag() {
     let tag = HEAD.tag();
-    let bytes = [
-        7, 0, 0, 0, 0xA4, 0xA3, 0xA2, 0xA1, 0xB8, 0xB7, 0xB6, 0xB5, 0xB4, 0xB3, 0xB2, 0xB1,
-    ];
+    let bytes =
+        [7, 0, 0, 0, 0xA4, 0xA3, 0xA2, 0xA1, 0xB8, 0xB7, 0xB6, 0xB5, 0xB4, 0xB3, 0xB2, 0xB1];
     assert_eq!(tag.to_bytes(), bytes);
     assert_eq!(Tag::from_bytes(bytes), tag);
     for byte in 0..bytes.len() {
@@ -189,31 +162,15 @@ fn a_tag() {
 
 #[test]
 fn a_done_covers_what_is_finished_across_the_wrap() {
-    let done = Done {
-        epoch: 1,
-        cumulative: u32::MAX,
-        selective: 0b101,
-        nonce: 0,
-    };
+    let done = Done { epoch: 1, cumulative: u32::MAX, selective: 0b101, nonce: 0 };
     assert!(done.covers(u32::MAX - 1) && done.covers(u32::MAX - 1000));
     assert!(!done.covers(u32::MAX));
     assert!(done.covers(0) && !done.covers(1) && done.covers(2) && !done.covers(3));
     assert!(!done.covers(63) && !done.covers(64) && !done.covers(1000));
     assert_eq!(done.newest(), 2);
 
-    let all = Done {
-        selective: u64::MAX,
-        ..done
-    };
+    let all = Done { selective: u64::MAX, ..done };
     assert!(all.covers(63) && !all.covers(64));
     assert_eq!(all.newest(), 63);
-    assert_eq!(
-        Done {
-            cumulative: 0,
-            selective: 0,
-            ..done
-        }
-        .newest(),
-        u32::MAX
-    );
+    assert_eq!(Done { cumulative: 0, selective: 0, ..done }.newest(), u32::MAX);
 }

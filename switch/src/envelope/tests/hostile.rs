@@ -11,13 +11,8 @@ use super::super::{
 use super::round_trip::{addresses, deliver_head, done, frame};
 use super::{DONE, UNTAGGED, plain, segment};
 
-const HEAD: DeliverHead = DeliverHead {
-    epoch: 1,
-    sequence: 2,
-    nonce: 3,
-    tagged: false,
-    want_done: false,
-};
+const HEAD: DeliverHead =
+    DeliverHead { epoch: 1, sequence: 2, nonce: 3, tagged: false, want_done: false };
 
 /// Where the envelope starts in an untagged frame, and its first record.
 const AT: usize = 14;
@@ -51,46 +46,19 @@ fn a_head_that_is_wrong_is_refused() {
         error(&inline()[..10]),
         EnvelopeError::Frame(crate::FrameError::TooShort { len: 10 })
     );
-    assert_eq!(
-        error(&changed(inline(), 13, 0)),
-        EnvelopeError::NotAnEnvelope(0x8800)
-    );
+    assert_eq!(error(&changed(inline(), 13, 0)), EnvelopeError::NotAnEnvelope(0x8800));
     assert_eq!(error(&inline()[..30]), EnvelopeError::Truncated);
     assert_eq!(error(&changed(inline(), AT, 2)), EnvelopeError::Version(2));
     assert_eq!(error(&changed(inline(), AT + 1, 0)), EnvelopeError::Kind(0));
     assert_eq!(error(&changed(inline(), AT + 1, 4)), EnvelopeError::Kind(4));
-    assert_eq!(
-        error(&changed(inline(), AT + 3, 1)),
-        EnvelopeError::Length(0x13E)
-    );
-    assert_eq!(
-        error(&changed(inline(), AT + 2, 200)),
-        EnvelopeError::Length(200)
-    );
-    assert_eq!(
-        error(&changed(inline(), AT + 2, 23)),
-        EnvelopeError::Truncated
-    );
-    assert_eq!(
-        error(&changed(inline(), AT + 2, 61)),
-        EnvelopeError::Truncated
-    );
-    assert_eq!(
-        error(&changed(inline(), AT + 4, 0)),
-        EnvelopeError::FrameCount(0)
-    );
-    assert_eq!(
-        error(&changed(inline(), AT + 4, 2)),
-        EnvelopeError::Truncated
-    );
-    assert_eq!(
-        error(&changed(inline(), AT + 5, 8)),
-        EnvelopeError::Flags(8)
-    );
-    assert_eq!(
-        error(&changed(inline(), AT + 7, 1)),
-        EnvelopeError::Reserved
-    );
+    assert_eq!(error(&changed(inline(), AT + 3, 1)), EnvelopeError::Length(0x13E));
+    assert_eq!(error(&changed(inline(), AT + 2, 200)), EnvelopeError::Length(200));
+    assert_eq!(error(&changed(inline(), AT + 2, 23)), EnvelopeError::Truncated);
+    assert_eq!(error(&changed(inline(), AT + 2, 61)), EnvelopeError::Truncated);
+    assert_eq!(error(&changed(inline(), AT + 4, 0)), EnvelopeError::FrameCount(0));
+    assert_eq!(error(&changed(inline(), AT + 4, 2)), EnvelopeError::Truncated);
+    assert_eq!(error(&changed(inline(), AT + 5, 8)), EnvelopeError::Flags(8));
+    assert_eq!(error(&changed(inline(), AT + 7, 1)), EnvelopeError::Reserved);
 }
 
 #[test]
@@ -99,24 +67,12 @@ fn a_done_or_reset_that_is_wrong_is_refused() {
     let reset = || EnvelopeBuilder::reset(UNTAGGED, 1).finish().to_vec();
     assert_eq!(error(&changed(done(), AT + 5, 0)), EnvelopeError::Flags(0));
     assert_eq!(error(&changed(done(), AT + 5, 3)), EnvelopeError::Flags(3));
-    assert_eq!(
-        error(&changed(done(), AT + 4, 1)),
-        EnvelopeError::FrameCount(1)
-    );
+    assert_eq!(error(&changed(done(), AT + 4, 1)), EnvelopeError::FrameCount(1));
     assert_eq!(error(&changed(done(), AT + 12, 1)), EnvelopeError::Reserved);
-    assert_eq!(
-        error(&changed(done(), AT + 2, 47)),
-        EnvelopeError::Truncated
-    );
+    assert_eq!(error(&changed(done(), AT + 2, 47)), EnvelopeError::Truncated);
     assert_eq!(error(&changed(reset(), AT + 5, 2)), EnvelopeError::Flags(2));
-    assert_eq!(
-        error(&changed(reset(), AT + 16, 1)),
-        EnvelopeError::Reserved
-    );
-    assert_eq!(
-        error(&changed(reset(), AT + 2, 25)),
-        EnvelopeError::Trailing(1)
-    );
+    assert_eq!(error(&changed(reset(), AT + 16, 1)), EnvelopeError::Reserved);
+    assert_eq!(error(&changed(reset(), AT + 2, 25)), EnvelopeError::Trailing(1));
 }
 
 #[test]
@@ -135,13 +91,7 @@ fn a_frame_cannot_hop_into_a_vlan_that_no_switch_has_seen() {
 
 #[test]
 fn a_segment_that_leaves_its_page_is_refused() {
-    for (offset, len) in [
-        (0, 0),
-        (4096, 1),
-        (4095, 2),
-        (0, 4097),
-        (u16::MAX, u16::MAX),
-    ] {
+    for (offset, len) in [(0, 0), (4096, 1), (4095, 2), (0, 4097), (u16::MAX, u16::MAX)] {
         let bytes = granted(plain(0x0800, len.max(1)), &[segment(8, offset, len)]);
         assert_eq!(error(&bytes), EnvelopeError::Segment { offset, len });
     }
@@ -167,58 +117,33 @@ fn a_size_that_is_not_what_is_there_is_refused() {
         assert!(matches!(error(&bytes), EnvelopeError::Sizes { .. }));
     }
     // An inline frame that claims more, or none of its bytes, or that only its headers are here.
-    assert!(matches!(
-        error(&changed(inline(), RECORD + 4, 31)),
-        EnvelopeError::Sizes { .. }
-    ));
-    assert!(matches!(
-        error(&changed(inline(), RECORD + 3, 8)),
-        EnvelopeError::Sizes { .. }
-    ));
+    assert!(matches!(error(&changed(inline(), RECORD + 4, 31)), EnvelopeError::Sizes { .. }));
+    assert!(matches!(error(&changed(inline(), RECORD + 3, 8)), EnvelopeError::Sizes { .. }));
     let mut builder = EnvelopeBuilder::deliver(UNTAGGED, HEAD, None);
     builder.push_inline(plain(0x0800, 0), &[]).unwrap();
-    assert!(matches!(
-        error(builder.finish()),
-        EnvelopeError::Sizes { .. }
-    ));
+    assert!(matches!(error(builder.finish()), EnvelopeError::Sizes { .. }));
 }
 
 #[test]
 fn granted_data_without_its_tag_is_refused() {
-    let tagged = DeliverHead {
-        tagged: true,
-        ..HEAD
-    };
+    let tagged = DeliverHead { tagged: true, ..HEAD };
     for (len, right) in [(100, false), (115, false), (116, true), (117, false)] {
         let mut builder = EnvelopeBuilder::deliver(UNTAGGED, tagged, None);
-        builder
-            .push_granted(plain(0x0800, 100), &[segment(8, 0, len)])
-            .unwrap();
+        builder.push_granted(plain(0x0800, 100), &[segment(8, 0, len)]).unwrap();
         assert_eq!(Envelope::parse(builder.finish()).is_ok(), right, "{len}");
     }
     // Headers inline, and nothing granted but the tag.
     let mut builder = EnvelopeBuilder::deliver(UNTAGGED, tagged, None);
-    builder
-        .push_granted_with_headers(plain(0x0800, 4), b"head", &[segment(8, 0, 16)])
-        .unwrap();
-    assert!(matches!(
-        error(builder.finish()),
-        EnvelopeError::Sizes { .. }
-    ));
+    builder.push_granted_with_headers(plain(0x0800, 4), b"head", &[segment(8, 0, 16)]).unwrap();
+    assert!(matches!(error(builder.finish()), EnvelopeError::Sizes { .. }));
 }
 
 #[test]
 fn headers_that_are_missing_or_not_announced_are_refused() {
-    let bytes = changed(
-        granted(plain(0x0800, 100), &[segment(8, 0, 100)]),
-        RECORD + 3,
-        8,
-    );
+    let bytes = changed(granted(plain(0x0800, 100), &[segment(8, 0, 100)]), RECORD + 3, 8);
     assert!(matches!(error(&bytes), EnvelopeError::Sizes { .. }));
     let mut builder = EnvelopeBuilder::deliver(UNTAGGED, HEAD, None);
-    builder
-        .push_granted_with_headers(plain(0x0800, 104), b"head", &[segment(8, 0, 100)])
-        .unwrap();
+    builder.push_granted_with_headers(plain(0x0800, 104), b"head", &[segment(8, 0, 100)]).unwrap();
     let bytes = changed(builder.finish().to_vec(), RECORD + 3, 0);
     assert!(matches!(error(&bytes), EnvelopeError::Sizes { .. }));
 }
@@ -234,57 +159,24 @@ fn offload_that_leaves_the_frame_is_refused() {
         checksum_offset: 78,
     };
     let parse = |offload: Offload| {
-        let head = FrameHead {
-            ether_type: 0x0800,
-            total: 100,
-            offload,
-        };
+        let head = FrameHead { ether_type: 0x0800, total: 100, offload };
         Envelope::parse(&granted(head, &[segment(8, 0, 100)])).map(|_| ())
     };
     assert_eq!(parse(good), Ok(()));
-    for (start, offset) in [
-        (34, 79),
-        (13, 6),
-        (0, 6),
-        (14 + 99, 0),
-        (20, u16::MAX),
-        (u16::MAX, 0),
-    ] {
-        let offload = Offload {
-            checksum_start: start,
-            checksum_offset: offset,
-            ..good
-        };
-        assert!(
-            matches!(parse(offload), Err(EnvelopeError::Checksum { .. })),
-            "{start} {offset}"
-        );
+    for (start, offset) in [(34, 79), (13, 6), (0, 6), (14 + 99, 0), (20, u16::MAX), (u16::MAX, 0)]
+    {
+        let offload = Offload { checksum_start: start, checksum_offset: offset, ..good };
+        assert!(matches!(parse(offload), Err(EnvelopeError::Checksum { .. })), "{start} {offset}");
     }
     for (kind, size) in [(0, 1), (1, 0), (4, 0), (2, 1), (3, 1), (5, 1), (0x81, 1)] {
-        let offload = Offload {
-            gso_type: kind,
-            gso_size: size,
-            ..good
-        };
-        assert_eq!(
-            parse(offload),
-            Err(EnvelopeError::Segmentation { kind, size })
-        );
+        let offload = Offload { gso_type: kind, gso_size: size, ..good };
+        assert_eq!(parse(offload), Err(EnvelopeError::Segmentation { kind, size }));
     }
-    let no_checksum = Offload {
-        needs_checksum: false,
-        ..good
-    };
+    let no_checksum = Offload { needs_checksum: false, ..good };
     assert_eq!(parse(no_checksum), Err(EnvelopeError::OffloadFlags));
     // A checksum to fill in, and no block that says where.
-    assert_eq!(
-        error(&changed(inline(), RECORD + 3, 2)),
-        EnvelopeError::OffloadFlags
-    );
-    assert_eq!(
-        error(&changed(inline(), RECORD + 3, 16)),
-        EnvelopeError::RecordFlags(16)
-    );
+    assert_eq!(error(&changed(inline(), RECORD + 3, 2)), EnvelopeError::OffloadFlags);
+    assert_eq!(error(&changed(inline(), RECORD + 3, 16)), EnvelopeError::RecordFlags(16));
 }
 
 #[test]
@@ -292,10 +184,7 @@ fn padding_is_not_read() {
     let mut bytes = EnvelopeBuilder::reset(UNTAGGED, 1).finish().to_vec();
     bytes.resize(2000, 0xFF);
     bytes[38..].fill(0xFF);
-    assert!(matches!(
-        Envelope::parse(&bytes).unwrap().body,
-        Body::Reset { epoch: 1 }
-    ));
+    assert!(matches!(Envelope::parse(&bytes).unwrap().body, Body::Reset { epoch: 1 }));
 }
 
 #[test]
@@ -328,11 +217,7 @@ fn walk(bytes: &[u8]) {
                 usize::from(segment.len)
             })
             .sum();
-        let tag = if deliver.head.tagged && granted > 0 {
-            16
-        } else {
-            0
-        };
+        let tag = if deliver.head.tagged && granted > 0 { 16 } else { 0 };
         assert_eq!(record.inline.len() + granted, total + tag);
         let offload = record.head.offload;
         if offload.needs_checksum {
@@ -341,13 +226,7 @@ fn walk(bytes: &[u8]) {
             assert!(end + 2 <= envelope.header.len() + total);
         } else {
             let checksum_valid = offload.checksum_valid;
-            assert_eq!(
-                offload,
-                Offload {
-                    checksum_valid,
-                    ..Offload::default()
-                }
-            );
+            assert_eq!(offload, Offload { checksum_valid, ..Offload::default() });
         }
     }
 }

@@ -32,13 +32,7 @@ pub(super) fn addresses() -> impl Strategy<Value = Addresses> {
 
 pub(super) fn deliver_head() -> impl Strategy<Value = DeliverHead> {
     any::<(u32, u32, u64, bool, bool)>().prop_map(|(epoch, sequence, nonce, tagged, want_done)| {
-        DeliverHead {
-            epoch,
-            sequence,
-            nonce,
-            tagged,
-            want_done,
-        }
+        DeliverHead { epoch, sequence, nonce, tagged, want_done }
     })
 }
 
@@ -57,52 +51,23 @@ pub(super) fn frame(header: u16, tagged: bool) -> impl Strategy<Value = Frame> {
     let numbers = any::<(u16, u16, bool, u8, u16, bool)>();
     (segments, vec_of(any::<u8>(), 0..60), numbers).prop_map(move |(segments, inline, numbers)| {
         let (ether_type, start, checksum, gso, gso_size, checksum_valid) = numbers;
-        let segments: Vec<Segment> = segments
-            .into_iter()
-            .map(|(gref, offset, len)| segment(gref, offset, len))
-            .collect();
-        let inline = if segments.is_empty() && inline.is_empty() {
-            vec![1]
-        } else {
-            inline
-        };
+        let segments: Vec<Segment> =
+            segments.into_iter().map(|(gref, offset, len)| segment(gref, offset, len)).collect();
+        let inline = if segments.is_empty() && inline.is_empty() { vec![1] } else { inline };
         let granted: u16 = segments.iter().map(|segment| segment.len).sum();
-        let tag = if tagged && !segments.is_empty() {
-            TAG_LEN as u16
-        } else {
-            0
-        };
+        let tag = if tagged && !segments.is_empty() { TAG_LEN as u16 } else { 0 };
         let total = granted - tag + inline.len() as u16;
-        let mut offload = Offload {
-            checksum_valid,
-            ..Offload::default()
-        };
+        let mut offload = Offload { checksum_valid, ..Offload::default() };
         if checksum && total >= 2 {
             offload.needs_checksum = true;
             offload.checksum_start = header + start % (total - 1);
             offload.checksum_offset = total - 2 - (offload.checksum_start - header);
             offload.gso_type = [0, 1, 4][usize::from(gso % 3)];
-            offload.gso_size = if offload.gso_type == 0 {
-                0
-            } else {
-                gso_size.max(1)
-            };
+            offload.gso_size = if offload.gso_type == 0 { 0 } else { gso_size.max(1) };
         }
         // Types that cannot travel in an envelope have one of these upper halves.
-        let ether_type = if matches!(ether_type >> 8, 0x81 | 0x88) {
-            0x0800
-        } else {
-            ether_type
-        };
-        Frame {
-            head: FrameHead {
-                ether_type,
-                total,
-                offload,
-            },
-            inline,
-            segments,
-        }
+        let ether_type = if matches!(ether_type >> 8, 0x81 | 0x88) { 0x0800 } else { ether_type };
+        Frame { head: FrameHead { ether_type, total, offload }, inline, segments }
     })
 }
 
@@ -190,20 +155,12 @@ proptest! {
     }
 }
 
-const HEAD: DeliverHead = DeliverHead {
-    epoch: 1,
-    sequence: 2,
-    nonce: 3,
-    tagged: false,
-    want_done: false,
-};
+const HEAD: DeliverHead =
+    DeliverHead { epoch: 1, sequence: 2, nonce: 3, tagged: false, want_done: false };
 
 #[test]
 fn what_is_within_the_inline_limit_always_fits() {
-    let addresses = Addresses {
-        tci: Some(10),
-        ..UNTAGGED
-    };
+    let addresses = Addresses { tci: Some(10), ..UNTAGGED };
     let limit = EnvelopeBuilder::inline_limit();
     assert_eq!(limit, 174);
     let mut head = plain(0x0800, limit as u16);
@@ -221,36 +178,21 @@ fn a_frame_of_64_kib_fits_with_all_its_segments() {
     let mut segments = vec![segment(9, 0, 4096); MAX_SEGMENTS];
     segments[0] = segment(8, 4095, 1);
     segments[MAX_SEGMENTS - 1] = segment(10, 0, 4094);
-    let mut builder = EnvelopeBuilder::deliver(
-        Addresses {
-            tci: Some(10),
-            ..UNTAGGED
-        },
-        HEAD,
-        Some(DONE),
-    );
-    builder
-        .push_granted(plain(0x0800, 65535), &segments)
-        .unwrap();
+    let mut builder =
+        EnvelopeBuilder::deliver(Addresses { tci: Some(10), ..UNTAGGED }, HEAD, Some(DONE));
+    builder.push_granted(plain(0x0800, 65535), &segments).unwrap();
     assert!(Envelope::parse(builder.finish()).is_ok());
     let too_many = vec![segment(9, 0, 1); MAX_SEGMENTS + 1];
     let mut builder = EnvelopeBuilder::deliver(UNTAGGED, HEAD, None);
-    assert_eq!(
-        builder.push_granted(plain(0x0800, 18), &too_many),
-        Err(EnvelopeFull)
-    );
+    assert_eq!(builder.push_granted(plain(0x0800, 18), &too_many), Err(EnvelopeFull));
 }
 
 #[test]
 fn a_done_and_a_reset_take_no_frames_and_ask_for_nothing() {
-    for mut builder in [
-        EnvelopeBuilder::done(UNTAGGED, 1, DONE),
-        EnvelopeBuilder::reset(UNTAGGED, 1),
-    ] {
-        assert_eq!(
-            builder.push_inline(plain(0x0800, 1), &[1]),
-            Err(EnvelopeFull)
-        );
+    for mut builder in
+        [EnvelopeBuilder::done(UNTAGGED, 1, DONE), EnvelopeBuilder::reset(UNTAGGED, 1)]
+    {
+        assert_eq!(builder.push_inline(plain(0x0800, 1), &[1]), Err(EnvelopeFull));
         builder.want_done();
         assert!(Envelope::parse(builder.finish()).is_ok());
     }
@@ -262,8 +204,6 @@ fn a_done_can_be_asked_for_late() {
     builder.push_inline(plain(0x0800, 1), &[1]).unwrap();
     builder.finish();
     builder.want_done();
-    let Body::Deliver(deliver) = Envelope::parse(builder.finish()).unwrap().body else {
-        panic!()
-    };
+    let Body::Deliver(deliver) = Envelope::parse(builder.finish()).unwrap().body else { panic!() };
     assert!(deliver.head.want_done);
 }

@@ -16,12 +16,7 @@ fn address() -> impl Strategy<Value = MacAddress> {
 }
 
 fn tci() -> impl Strategy<Value = Option<u16>> {
-    prop_oneof![
-        Just(None),
-        Just(Some(10)),
-        Just(Some(20)),
-        any::<Option<u16>>()
-    ]
+    prop_oneof![Just(None), Just(Some(10)), Just(Some(20)), any::<Option<u16>>()]
 }
 
 /// Who owns an address, and in which VLANs, said once more and differently.

@@ -11,10 +11,7 @@ use crate::ethernet::MacAddress;
 const ENTRY: Entry = Entry {
     mac: MacAddress([0x02, 0x11, 0x22, 0x33, 0x44, 0x55]),
     vid: 0xABC,
-    peer: Peer {
-        domid: DomId(0x1234),
-        incarnation: 0x6677_8899_AABB,
-    },
+    peer: Peer { domid: DomId(0x1234), incarnation: 0x6677_8899_AABB },
     channel: 0xDEF,
     flags: EntryFlags::ENVELOPE.union(EntryFlags::INSPECT),
 };
@@ -86,11 +83,7 @@ fn a_table_uses_the_largest_power_of_two_of_buckets() {
     for (size, entries) in [(256, 4), (383, 4), (384, 8), (4096, 64), (4 * 4096, 256)] {
         // Memory is made of words of 8 bytes.
         let memory = Memory::new(size);
-        assert_eq!(
-            TableWriter::new(&memory, 0, 0).unwrap().capacity(),
-            entries,
-            "{size}"
-        );
+        assert_eq!(TableWriter::new(&memory, 0, 0).unwrap().capacity(), entries, "{size}");
     }
 }
 

@@ -34,15 +34,8 @@ fn run(ops: &[Op], size: usize, seed: u64, numbers: u64) {
     let mut model: HashMap<(u64, u16), Entry> = HashMap::new();
     for op in ops {
         match *op {
-            Op::Insert {
-                number,
-                vid,
-                channel,
-            } => {
-                let wanted = Entry {
-                    channel,
-                    ..entry(number, vid)
-                };
+            Op::Insert { number, vid, channel } => {
+                let wanted = Entry { channel, ..entry(number, vid) };
                 match writer.insert(wanted) {
                     Ok(()) => {
                         model.insert((number, vid), wanted);
@@ -67,19 +60,12 @@ fn run(ops: &[Op], size: usize, seed: u64, numbers: u64) {
     }
     for number in 0..numbers {
         for vid in 0..2 {
-            assert_eq!(
-                reader.lookup(mac(number), vid),
-                model.get(&(number, vid)).copied()
-            );
+            assert_eq!(reader.lookup(mac(number), vid), model.get(&(number, vid)).copied());
         }
     }
     let entries: Vec<Entry> = writer.entries().collect();
     assert_eq!(entries.len(), model.len());
-    assert!(
-        entries
-            .iter()
-            .all(|entry| model.values().any(|known| known == entry))
-    );
+    assert!(entries.iter().all(|entry| model.values().any(|known| known == entry)));
 }
 
 proptest! {

@@ -1,0 +1,203 @@
+//! Filling an envelope: inline or granted, with or without a tag, until it is full or frames to
+//! somebody else come.
+
+use xenvelope_grant::Peer;
+use xenvelope_grant::seam::{Access, Buffer, Hypervisor, Instant, NicPort, Refused};
+use xenvelope_switch::EthernetHeader;
+use xenvelope_switch::envelope::{Addresses, DeliverHead, EnvelopeBuilder, FrameHead, TAG_LEN};
+use xenvelope_switch::table::{Entry, EntryFlags};
+
+use crate::counters::DropReason;
+use crate::interface::Frontend;
+use crate::peers::Staged;
+
+/// Bytes that are inspected on a path with L3 or L4 rules, and travel inside the envelope there.
+const INSPECTED: usize = 64;
+/// The envelope that is being filled.
+pub(crate) struct OpenEnvelope {
+    builder: EnvelopeBuilder,
+    peer: Peer,
+    channel: u16,
+    head: DeliverHead,
+    addresses: Addresses,
+    /// A done rides along.
+    tells: bool,
+}
+
+impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
+    /// Puts a frame into an envelope to `entry`'s peer.
+    pub(super) fn envelope(
+        &mut self,
+        mut staged: Staged<H::Buf>,
+        header: &EthernetHeader,
+        entry: Entry,
+        channel: u16,
+        now: Instant,
+    ) {
+        let payload = staged.frame.start + header.len()..staged.frame.end;
+        // A frame of MAX_FRAME bytes has at most 65535 after its header.
+        let Ok(total) = u16::try_from(payload.len()) else {
+            return self.drop_one(DropReason::Malformed);
+        };
+        let frame = FrameHead { ether_type: header.ether_type, total, offload: staged.offload };
+        // On a path that cannot vouch for the source nothing goes inline: it is the granted tag
+        // that a third guest cannot write.
+        let tagged = entry.flags.contains(EntryFlags::TAGGED);
+        let inline = !tagged && payload.len() <= EnvelopeBuilder::inline_limit();
+        let inspected = if entry.flags.contains(EntryFlags::INSPECT) {
+            payload.len().min(INSPECTED)
+        } else {
+            0
+        };
+        let granted = payload.start + inspected..payload.end;
+        let pages = if inline || granted.is_empty() {
+            0
+        } else {
+            let tag = if tagged { TAG_LEN } else { 0 };
+            (granted.end - 1) / xenvelope_grant::PAGE_SIZE
+                - (granted.start - tag) / xenvelope_grant::PAGE_SIZE
+                + 1
+        };
+        let in_envelope = if inline { payload.len() } else { inspected };
+        let addresses =
+            Addresses { destination: header.destination, source: header.source, tci: header.tci };
+        let fits = self.open.as_ref().is_some_and(|open| {
+            open.peer == entry.peer
+                && open.channel == channel
+                && open.addresses == addresses
+                && open.head.tagged == tagged
+                && open.builder.room_for(pages, in_envelope, &staged.offload)
+        });
+        if !fits {
+            self.seal();
+            if let Err(reason) = self.open_envelope(entry.peer, channel, addresses, tagged) {
+                return self.drop_one(reason);
+            }
+        }
+        let Some(open) = &mut self.open else { return };
+        if inline || granted.is_empty() {
+            let mut bytes = [0; xenvelope_switch::envelope::MAX_ENVELOPE];
+            let bytes = &mut bytes[..payload.len()];
+            staged.buffer.get(payload.start, bytes);
+            let pushed = if inline {
+                open.builder.push_inline(frame, bytes)
+            } else {
+                open.builder.push_granted_with_headers(frame, bytes, &[])
+            };
+            if pushed.is_err() {
+                return self.drop_one(DropReason::Malformed);
+            }
+            self.counters.inlined_frames += 1;
+            self.counters.inlined_bytes += staged.frame.len() as u64;
+            return;
+        }
+        let mut headers = [0; INSPECTED];
+        let headers = &mut headers[..inspected];
+        staged.buffer.get(payload.start, headers);
+        let mut used = granted;
+        if tagged {
+            // In front of what is granted: over the header, which travels in the envelope, or
+            // over inspected bytes, which do too.
+            used.start -= TAG_LEN;
+            staged.buffer.put(used.start, &open.head.tag().to_bytes());
+        }
+        let sequence = open.head.sequence;
+        let out = match self.host.grant(staged.buffer, entry.peer, used, Access::Read) {
+            Ok(out) => out,
+            Err(Refused { .. }) => return self.drop_one(DropReason::GrantFailed),
+        };
+        if self.changed(&entry, header.vid()) {
+            // Between look-up and grant the destination became somebody else: rule 1.
+            self.counters.changed_underway += 1;
+            let peer = self.peers.of(&self.host, entry.peer);
+            peer.take_back(&self.host, out, &mut self.counters);
+            return self.drop_one(DropReason::NoPath);
+        }
+        let Some(open) = &mut self.open else { return };
+        let segments = self.host.segments(&out);
+        let pushed = if inspected > 0 {
+            open.builder.push_granted_with_headers(frame, headers, segments)
+        } else {
+            open.builder.push_granted(frame, segments)
+        };
+        let peer = self.peers.of(&self.host, entry.peer);
+        if pushed.is_err() {
+            peer.take_back(&self.host, out, &mut self.counters);
+            return self.drop_one(DropReason::Malformed);
+        }
+        peer.send.keep(sequence, out, now);
+        self.counters.granted_frames += 1;
+    }
+
+    /// Whether the table says something else of the destination than it did.
+    pub(super) fn changed(&self, entry: &Entry, vid: u16) -> bool {
+        let Some(table) = &self.table else {
+            return true;
+        };
+        // The grant before the second look.
+        table.reader.barrier();
+        table.reader.lookup(entry.mac, vid).is_none_or(|now| now.peer != entry.peer)
+    }
+
+    pub(super) fn open_envelope(
+        &mut self,
+        peer: Peer,
+        channel: u16,
+        addresses: Addresses,
+        tagged: bool,
+    ) -> Result<(), DropReason> {
+        if !self.room(channel) {
+            return Err(DropReason::PathFull);
+        }
+        let quota = self.config.peer_quota;
+        let state = self.peers.of(&self.host, peer);
+        if state.closed {
+            return Err(DropReason::PeerClosed);
+        }
+        let cost = state.cost();
+        let sequence = match state.send.open() {
+            Some(sequence) if cost < quota => sequence,
+            _ => return Err(DropReason::PeerFull),
+        };
+        let head = DeliverHead {
+            epoch: state.send.epoch(),
+            sequence,
+            nonce: state.send.nonce(sequence),
+            tagged,
+            want_done: cost > quota / 2 || state.send.half_full(),
+        };
+        // What the peer may be waiting for rides along.
+        let done = if state.receive.unacknowledged() > 0 { state.receive.done() } else { None };
+        let tells = done.is_some();
+        let builder = EnvelopeBuilder::deliver(addresses, head, done);
+        self.open = Some(OpenEnvelope { builder, peer, channel, head, addresses, tells });
+        Ok(())
+    }
+
+    /// Finishes the open envelope and puts it on its way.
+    pub(super) fn seal(&mut self) {
+        let Some(mut open) = self.open.take() else {
+            return;
+        };
+        let frames = open.builder.frames() as u64;
+        if frames == 0 {
+            return;
+        }
+        let pushed = self.push(open.channel, open.builder.finish());
+        let Self { host, peers, counters, .. } = self;
+        let peer = peers.of(host, open.peer);
+        if pushed {
+            peer.send.sent();
+            counters.envelopes_sent += 1;
+            if open.tells {
+                peer.receive.told();
+                peer.done_wanted = false;
+            }
+        } else {
+            while let Some(out) = peer.send.unsent(open.head.sequence) {
+                peer.take_back(host, out, counters);
+            }
+            counters.drop_frames(DropReason::PathFull, frames);
+        }
+    }
+}

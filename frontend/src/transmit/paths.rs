@@ -1,0 +1,150 @@
+//! The paths themselves: envelope channels, the VF, netif, and what comes back from them.
+
+use xenvelope_grant::seam::{Buffer, Hypervisor, NicError, NicPort, Offload, Pinned};
+use xenvelope_switch::channel::EnvelopeChannel;
+use xenvelope_switch::table::{CHANNEL_DRIVER_DOMAIN, CHANNEL_VF};
+
+use crate::counters::DropReason;
+use crate::interface::Frontend;
+use crate::netfront::Finished;
+use crate::peers::Staged;
+use crate::transmit::FRAME_AT;
+
+impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
+    /// Whether a channel can take an envelope now.
+    pub(super) fn room(&mut self, channel: u16) -> bool {
+        if channel == CHANNEL_VF {
+            return self.vf_up();
+        }
+        self.channel(channel).is_some_and(|channel| channel.room().is_ok_and(|room| room > 0))
+    }
+
+    /// Puts an envelope on a channel.
+    pub(super) fn push(&mut self, number: u16, envelope: &[u8]) -> bool {
+        if number == CHANNEL_VF {
+            let Some(vf) = &self.vf else { return false };
+            let Ok(mut buffer) = self.host.take(None, envelope.len()) else {
+                return false;
+            };
+            buffer.put(0, envelope);
+            return vf.send(buffer, 0..envelope.len(), Offload::default()).is_ok();
+        }
+        self.channel(number).is_some_and(|channel| channel.push(envelope).is_ok())
+    }
+
+    /// The envelope channel of a number that is not the VF's.
+    pub(super) fn channel(&mut self, number: u16) -> Option<&mut EnvelopeChannel<H::Pages>> {
+        if number == CHANNEL_DRIVER_DOMAIN {
+            return self.driver.as_mut()?.envelopes.as_mut();
+        }
+        self.direct.iter_mut().find(|direct| direct.number == number)?.channel.as_mut()
+    }
+
+    pub(super) fn by_vf(&mut self, staged: Staged<H::Buf>) {
+        let Some(vf) = &self.vf else {
+            return self.drop_one(DropReason::NoPath);
+        };
+        match vf.send(staged.buffer, staged.frame, staged.offload) {
+            Ok(()) => self.counters.vf_frames += 1,
+            Err(unsent) => self.drop_one(match unsent.cause {
+                NicError::Full => DropReason::PathFull,
+                NicError::NoLink => DropReason::NoPath,
+                NicError::TooLong => DropReason::Malformed,
+            }),
+        }
+    }
+
+    pub(super) fn by_netif(&mut self, staged: Staged<H::Buf>) {
+        let limit = self.config.backlog;
+        let Some(driver) = &mut self.driver else {
+            return self.drop_one(DropReason::NoPath);
+        };
+        if driver.backlog.len() >= limit {
+            return self.drop_one(DropReason::PathFull);
+        }
+        driver.backlog.push_back(staged);
+        self.drain_backlog();
+    }
+
+    /// Moves frames from the queue in front of netif's ring into the ring.
+    pub(super) fn drain_backlog(&mut self) {
+        let Some(driver) = &mut self.driver else {
+            return;
+        };
+        while let Some(Staged { buffer, frame, offload }) = driver.backlog.pop_front() {
+            match driver.transmit.send(&self.host, buffer, frame.clone(), offload) {
+                Ok(()) => self.counters.netif_frames += 1,
+                Err(refused) if refused.full => {
+                    let buffer = refused.buffer;
+                    driver.backlog.push_front(Staged { buffer, frame, offload });
+                    break;
+                }
+                Err(_) => self.counters.drop_frames(DropReason::GrantFailed, 1),
+            }
+        }
+    }
+
+    /// Takes back what has left: the VF's buffers and netif's answers.
+    pub(super) fn reap(&mut self) {
+        if let Some(vf) = &self.vf {
+            while vf.completed().is_some() {}
+        }
+        let Self { host, driver, counters, .. } = self;
+        let Some(link) = driver else { return };
+        let result = link.transmit.reap(|finished| {
+            let out = match finished {
+                Finished::Taken(out) => out,
+                Finished::Refused(out) => {
+                    counters.drop_frames(DropReason::Refused, 1);
+                    out
+                }
+            };
+            if let Err(Pinned(_)) = host.recycle(out) {
+                // Answered, but still in use: the pages are lost until the hypervisor frees
+                // them (XSA-396).
+                counters.pinned += 1;
+            }
+        });
+        match result {
+            Ok(_) => self.drain_backlog(),
+            Err(_) => self.disconnect(),
+        }
+    }
+
+    /// Publishes on every path, with one event to each side that asked for one.
+    pub(super) fn publish(&mut self) {
+        if let Some(driver) = &mut self.driver {
+            let mut kick = core::mem::take(&mut driver.kick);
+            kick |= driver.transmit.publish();
+            kick |= driver.receive.post();
+            if let Some(envelopes) = &mut driver.envelopes {
+                kick |= envelopes.publish();
+            }
+            if kick {
+                self.host.notify(&driver.port);
+            }
+        }
+        for direct in &mut self.direct {
+            let mut kick = core::mem::take(&mut direct.kick);
+            if let Some(channel) = &mut direct.channel {
+                kick |= channel.publish();
+            }
+            if kick {
+                self.host.notify(&direct.port);
+            }
+        }
+        if let Some(vf) = &self.vf {
+            let (mut count, length) = vf.wanted();
+            while count > 0 {
+                let Ok(buffer) = self.host.take(None, FRAME_AT + length) else {
+                    break;
+                };
+                if vf.post(buffer, FRAME_AT).is_err() {
+                    break;
+                }
+                count -= 1;
+            }
+            vf.kick();
+        }
+    }
+}

@@ -1,0 +1,176 @@
+//! The simulator's program: builds a host, runs transfers over every route, prints what each
+//! costs.
+
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::Parser;
+use indicatif::{ProgressBar, ProgressStyle};
+
+use xenvelope_hypervisor_sim::cli::Arguments;
+use xenvelope_hypervisor_sim::host::Host;
+use xenvelope_hypervisor_sim::measure::{Bench, FrameSize, flip, plan};
+use xenvelope_hypervisor_sim::report::{Report, json, sentences, table};
+use xenvelope_hypervisor_sim::stack::Payload;
+
+/// What was asked for makes no sense.
+const BAD_INPUT: u8 = 2;
+
+fn main() -> ExitCode {
+    tracing_subscriber::fmt().with_writer(std::io::stderr).with_max_level(tracing::Level::WARN).init();
+    let arguments = Arguments::parse();
+    match run(&arguments) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => {
+            eprintln!("error: a transfer did not arrive as it was sent");
+            ExitCode::FAILURE
+        }
+        Err(Failure::Input(message)) => {
+            eprintln!("error: {message}");
+            ExitCode::from(BAD_INPUT)
+        }
+        Err(Failure::Run(error)) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+enum Failure {
+    /// What was asked for makes no sense.
+    Input(String),
+    /// It made sense, and went wrong.
+    Run(anyhow::Error),
+}
+
+impl<E: Into<anyhow::Error>> From<E> for Failure {
+    fn from(error: E) -> Failure {
+        Failure::Run(error.into())
+    }
+}
+
+fn run(arguments: &Arguments) -> Result<bool, Failure> {
+    let file = match &arguments.file {
+        Some(file) => file.clone(),
+        None => std::env::current_exe().context("cannot find this program's own file")?,
+    };
+    let payload = Payload::read(&file).map_err(|cause| Failure::Input(cause.to_string()))?;
+    let spec = arguments.host();
+    spec.check().map_err(|cause| Failure::Input(cause.to_string()))?;
+    let progress = bar(arguments);
+    progress.set_message("starting the host");
+    let host = Host::start(&spec)?;
+    host.wait_connected()?;
+
+    let asked = !arguments.route.is_empty();
+    let mut cells = Vec::new();
+    for route in arguments.routes() {
+        match plan(&host, route) {
+            Ok(planned) => cells.extend(planned),
+            Err(lacks) if asked => return Err(Failure::Input(lacks)),
+            Err(lacks) => progress.println(format!("left out: {lacks}")),
+        }
+    }
+    let frames = arguments.frames();
+    let limits = arguments.limits();
+    let mut bench = Bench::new(&host, payload.clone());
+    let largest = frames.iter().max_by_key(|frame| frame.bytes()).copied();
+    let flip = match largest {
+        Some(frame) if !asked => run_flip(&mut bench, frame, arguments, &progress)?,
+        _ => None,
+    };
+    progress.set_length((cells.len() * frames.len()) as u64);
+    let mut results = Vec::new();
+    for cell in &cells {
+        for frame in &frames {
+            progress.set_message(format!(
+                "{} {} → {}, {} bytes",
+                cell.route.name(),
+                cell.from,
+                cell.to,
+                frame.bytes()
+            ));
+            results.push(bench.run(cell, *frame, limits)?);
+            progress.inc(1);
+        }
+    }
+    let ledger = host.settle()??;
+    progress.finish_and_clear();
+    let report = Report {
+        costs: spec.costs,
+        bus_gbit: arguments.bus_gbit,
+        guests: host.guests.len(),
+        payload: (file.display().to_string(), payload.bytes().len()),
+        flip,
+        cells: results,
+        ledger,
+    };
+    if arguments.json {
+        println!("{}", json(&report)?);
+    } else {
+        print(&report);
+    }
+    Ok(report.all_right())
+}
+
+fn bar(arguments: &Arguments) -> ProgressBar {
+    if arguments.json {
+        return ProgressBar::hidden();
+    }
+    let bar = ProgressBar::new(0);
+    // The template is a constant that the library takes.
+    if let Ok(style) = ProgressStyle::with_template("[{elapsed}] {wide_bar} {pos}/{len} {msg}") {
+        bar.set_style(style);
+    }
+    bar
+}
+
+fn run_flip(
+    bench: &mut Bench<'_>,
+    frame: FrameSize,
+    arguments: &Arguments,
+    progress: &ProgressBar,
+) -> Result<Option<xenvelope_hypervisor_sim::measure::FlipResult>, Failure> {
+    let result = flip(bench, frame, arguments.seconds, |phase, gbit, bus| {
+        progress.set_message(format!("{phase}: {gbit:.1} Gbit/s, I/O bus {:.1} %", bus * 100.0));
+    })?;
+    if let Some(flip) = &result
+        && !arguments.json
+    {
+        progress.suspend(|| {
+            println!("one transfer, {} → {}, {} bytes a frame:", flip.from, flip.to, frame.bytes());
+            for phase in &flip.phases {
+                println!(
+                    "  {:<28} {:>6.2} Gbit/s   I/O bus {:>6.1} % of the payload",
+                    phase.name,
+                    phase.gbit_per_s,
+                    phase.bus_bytes_per_payload_byte * 100.0
+                );
+            }
+            println!(
+                "  {} bytes in {} passes of the file; SHA-256 {}\n",
+                flip.payload_bytes,
+                flip.passes,
+                if flip.sha256_ok { "right" } else { "WRONG" }
+            );
+        });
+    }
+    Ok(result)
+}
+
+fn print(report: &Report) {
+    println!("{}", table(report));
+    println!("copies, calls (hypercalls) and events are for each packet of the sending stack, by everybody together;");
+    println!("copies: bytes moved by processors over bytes of frames that were not inlined; bus B/B: DMA bytes for each payload byte.");
+    println!("{}", report.costs_line());
+    println!(
+        "sent {} + made by switches {} = delivered {} + dropped {}\n",
+        report.ledger.sent,
+        report.ledger.made,
+        report.ledger.delivered,
+        report.ledger.dropped()
+    );
+    for sentence in sentences(report) {
+        println!("{sentence}");
+    }
+}

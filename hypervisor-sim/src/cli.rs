@@ -1,0 +1,179 @@
+//! The command line: what can be asked for, and what is wrong with what was asked.
+
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use clap::Parser;
+use xenvelope_switch::MacAddress;
+
+use crate::host::{GuestKind, GuestSpec, HostSpec};
+use crate::machine::Costs;
+use crate::measure::{FrameSize, Limits, RouteName};
+use crate::nic::NicConfig;
+
+/// A simulated Xen host that carries TCP between guests, by every route, and says what each
+/// costs.
+#[derive(Parser, Clone, Debug)]
+#[command(name = "xenvelope-sim", version, about)]
+pub struct Arguments {
+    /// The file to send [default: this program]
+    #[arg(long, value_name = "FILE")]
+    pub file: Option<PathBuf>,
+
+    /// Seconds for each cell, unless 256 MB are through before
+    #[arg(long, value_name = "SECONDS", default_value = "1", value_parser = seconds)]
+    pub seconds: Duration,
+
+    /// Envelope guests, 1 to 200; the last has no VF, nor have those for whom none is left
+    #[arg(long, value_name = "N", default_value = "4", value_parser = clap::value_parser!(u16).range(1..=200), conflicts_with = "guest")]
+    pub guests: u16,
+
+    /// An envelope guest: mac=02:00:00:00:00:01 or mac=...,vf; may be given more than once
+    #[arg(long, value_name = "SPEC")]
+    pub guest: Vec<GuestArgument>,
+
+    /// VFs that the card has, 0 to 60
+    #[arg(long, value_name = "N", default_value = "8", value_parser = clap::value_parser!(u8).range(0..=60))]
+    pub vfs: u8,
+
+    /// Measure this route only; may be given more than once
+    #[arg(long, value_name = "NAME")]
+    pub route: Vec<RouteName>,
+
+    /// Measure at this frame size only, 576 to 65536 bytes; may be given more than once
+    #[arg(long, value_name = "BYTES", value_parser = frame)]
+    pub frame: Vec<FrameSize>,
+
+    /// What the I/O bus carries in each direction [default: no limit]
+    #[arg(long, value_name = "GBIT", value_parser = bus)]
+    pub bus_gbit: Option<f64>,
+
+    /// A hypercall, an event, an IOMMU miss and the card's latency cost nothing
+    #[arg(long)]
+    pub ideal: bool,
+
+    /// The card does not check source addresses, so envelopes through it bear tags
+    #[arg(long)]
+    pub no_anti_spoof: bool,
+
+    /// One JSON object instead of the table
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// A guest as it is given on the command line.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct GuestArgument {
+    mac: MacAddress,
+    vf: bool,
+}
+
+impl FromStr for GuestArgument {
+    type Err = String;
+    fn from_str(text: &str) -> Result<GuestArgument, String> {
+        let (mut mac, mut vf) = (None, false);
+        for part in text.split(',') {
+            match part.split_once('=') {
+                Some(("mac", value)) => {
+                    let parsed = value.parse::<MacAddress>().map_err(|cause| cause.to_string())?;
+                    mac = Some(parsed);
+                }
+                None if part == "vf" => vf = true,
+                _ => return Err(format!("{part:?} is neither mac=ADDRESS nor vf")),
+            }
+        }
+        let mac = mac.ok_or("a guest needs mac=ADDRESS")?;
+        Ok(GuestArgument { mac, vf })
+    }
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    match text.parse::<f64>() {
+        Ok(seconds) if (0.01..=3600.0).contains(&seconds) => Ok(Duration::from_secs_f64(seconds)),
+        _ => Err("give a time from 0.01 to 3600 seconds".to_owned()),
+    }
+}
+
+fn frame(text: &str) -> Result<FrameSize, String> {
+    let (min, max) = (FrameSize::MIN, FrameSize::MAX);
+    text.parse()
+        .ok()
+        .and_then(FrameSize::new)
+        .ok_or_else(|| format!("a frame has {min} to {max} bytes"))
+}
+
+fn bus(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(gbit) if gbit >= 0.01 && gbit <= 100_000.0 => Ok(gbit),
+        _ => Err("a bus carries from 0.01 to 100000 Gbit/s".to_owned()),
+    }
+}
+
+/// A cell ends when this many bytes are through, if its time has not run out before.
+const ENOUGH: u64 = 256_000_000;
+/// For how long round trips are measured in each cell.
+const PINGS: Duration = Duration::from_millis(100);
+
+impl Arguments {
+    /// The host that is asked for.
+    pub fn host(&self) -> HostSpec {
+        let vfs = usize::from(self.vfs);
+        let mut guests: Vec<GuestSpec> = if self.guest.is_empty() {
+            // The last has none: a guest without a VF is part of every host.
+            let with_vf = usize::from(self.guests).saturating_sub(1).min(vfs);
+            (0..usize::from(self.guests))
+                .map(|index| guest(index, numbered_mac(index), index < with_vf))
+                .collect()
+        } else {
+            let given = self.guest.iter().enumerate();
+            given.map(|(index, asked)| guest(index, asked.mac, asked.vf)).collect()
+        };
+        guests.push(GuestSpec {
+            name: "stock".to_owned(),
+            mac: MacAddress([0x02, 0x78, 0x76, 0x73, 0, 1]),
+            kind: GuestKind::Stock,
+            vf: false,
+        });
+        let nic = NicConfig {
+            vfs,
+            bus_gbit: self.bus_gbit,
+            anti_spoof: !self.no_anti_spoof,
+            ..NicConfig::default()
+        };
+        let costs = if self.ideal { Costs::ideal() } else { Costs::published() };
+        HostSpec { costs, nic, guests }
+    }
+
+    /// The routes to measure.
+    pub fn routes(&self) -> Vec<RouteName> {
+        if self.route.is_empty() { RouteName::ALL.to_vec() } else { self.route.clone() }
+    }
+
+    /// The frame sizes to measure at.
+    pub fn frames(&self) -> Vec<FrameSize> {
+        if self.frame.is_empty() {
+            [1500, FrameSize::MAX].into_iter().filter_map(FrameSize::new).collect()
+        } else {
+            self.frame.clone()
+        }
+    }
+
+    /// When a cell is long enough.
+    pub fn limits(&self) -> Limits {
+        Limits { time: self.seconds, bytes: ENOUGH, pings: PINGS.min(self.seconds) }
+    }
+}
+
+fn guest(index: usize, mac: MacAddress, vf: bool) -> GuestSpec {
+    // a to z, then guest26 and so on.
+    let name = match u8::try_from(index) {
+        Ok(letter) if letter < 26 => char::from(b'a' + letter).to_string(),
+        _ => format!("guest{index}"),
+    };
+    GuestSpec { name, mac, kind: GuestKind::Envelope, vf }
+}
+
+fn numbered_mac(index: usize) -> MacAddress {
+    MacAddress([0x02, 0x78, 0x76, 0x65, (index >> 8) as u8, index as u8])
+}

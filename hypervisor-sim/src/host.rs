@@ -1,0 +1,15 @@
+//! A whole host: a driver domain, guests in threads of their own, a card, a wire with a peer.
+
+mod builder;
+mod driver_domain;
+mod external;
+mod guest;
+mod ledger;
+mod worker;
+
+pub use builder::{GuestKind, GuestSpec, Host, HostError, HostSpec};
+pub use driver_domain::DriverDomain;
+pub use external::{External, ExternalSnapshot};
+pub use guest::{Guest, GuestSnapshot, GuestWorker};
+pub use ledger::{Ledger, Unbalanced};
+pub use worker::Worker;

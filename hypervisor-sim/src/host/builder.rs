@@ -1,0 +1,275 @@
+//! Putting a host together: what the toolstack does on Xen.
+
+use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+use std::time::{Duration, Instant as StdInstant};
+
+use thiserror::Error;
+use xenvelope_grant::DomId;
+use xenvelope_grant::seam::StoreError;
+use xenvelope_grant::xenbus::{Directory, Transaction, XenbusState, key};
+use xenvelope_switch::MacAddress;
+
+use super::{DriverDomain, External, Guest};
+use crate::machine::{Costs, Domain, Machine};
+use crate::nic::{CardError, CardPort, ConfigError, Nic, NicConfig, NicThread};
+
+/// What kind of frontend a guest runs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum GuestKind {
+    /// Ours: envelopes, VF, direct channels.
+    Envelope,
+    /// One that knows netif and nothing else.
+    Stock,
+}
+
+/// A guest to be made.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct GuestSpec {
+    /// Its name.
+    pub name: String,
+    /// Its MAC address.
+    pub mac: MacAddress,
+    /// What it runs.
+    pub kind: GuestKind,
+    /// Whether it gets a VF.
+    pub vf: bool,
+}
+
+/// A host to be made.
+#[derive(Clone, Debug)]
+pub struct HostSpec {
+    /// What calls, events and the card cost.
+    pub costs: Costs,
+    /// The card.
+    pub nic: NicConfig,
+    /// The guests.
+    pub guests: Vec<GuestSpec>,
+}
+
+/// Why a host could not be made, or does not do what is asked of it.
+#[derive(Debug, Error)]
+pub enum HostError {
+    /// Two guests have the same address.
+    #[error("MAC address {0} is given to two interfaces; give each its own")]
+    MacTwice(MacAddress),
+    /// An address that no interface can have.
+    #[error("MAC address {0} is a group address; an interface needs one of its own")]
+    GroupMac(MacAddress),
+    /// More guests want a VF than there are.
+    #[error("guest {guest} asks for a VF, but the card has only {vfs} and all are taken")]
+    NoVfLeft {
+        /// Who asks.
+        guest: String,
+        /// How many there are.
+        vfs: usize,
+    },
+    /// No guests, or more than 200.
+    #[error("a host has 1 to {max} guests, not {asked}")]
+    GuestCount {
+        /// How many were asked for.
+        asked: usize,
+        /// How many there can be.
+        max: usize,
+    },
+    /// The card's configuration makes no sense.
+    #[error("the card: {0}")]
+    Config(#[from] ConfigError),
+    /// The card refused something.
+    #[error("the card: {0}")]
+    Card(#[from] CardError),
+    /// The store refused something.
+    #[error("the store: {0}")]
+    Store(#[from] StoreError),
+    /// A guest did not start.
+    #[error("guest {name} did not start: {cause}")]
+    Guest {
+        /// Which.
+        name: String,
+        /// Why.
+        cause: String,
+    },
+    /// The driver domain did not start.
+    #[error("the driver domain did not start: {0}")]
+    DriverDomain(String),
+    /// The external peer did not start.
+    #[error("the external peer did not start: {0}")]
+    External(String),
+    /// A thread could not be started.
+    #[error("no thread for the card: {0}")]
+    Thread(#[from] std::io::Error),
+    /// A thread has ended that should not have.
+    #[error("{0} has ended; its message is above")]
+    Ended(String),
+    /// Something that should have happened did not.
+    #[error("timed out waiting for {0}")]
+    TimedOut(String),
+}
+
+/// Most guests of a host, stock ones included.
+pub const MAX_GUESTS: usize = 208;
+/// Pages of a guest's memory: 256 MiB, of which only what is touched is taken.
+const GUEST_PAGES: usize = 65536;
+/// Pages of the driver domain's memory.
+const DRIVER_PAGES: usize = 131_072;
+
+/// A running host.
+pub struct Host {
+    /// The guests, in the order of the specification.
+    pub guests: Vec<Guest>,
+    /// The driver domain.
+    pub driver_domain: DriverDomain,
+    /// The peer outside.
+    pub external: External,
+    /// The card.
+    pub nic: Arc<Nic>,
+    /// The machine.
+    pub machine: Arc<Machine>,
+    // Last, so that it runs until everybody else has gone.
+    _hardware: NicThread,
+}
+
+impl HostSpec {
+    /// Says what is wrong with it, if anything is, before anything is made.
+    pub fn check(&self) -> Result<(), HostError> {
+        let asked = self.guests.len();
+        if asked == 0 || asked > MAX_GUESTS {
+            return Err(HostError::GuestCount { asked, max: MAX_GUESTS });
+        }
+        let mut macs = BTreeSet::new();
+        let mut free = self.nic.vfs;
+        for guest in &self.guests {
+            if guest.mac.is_multicast() {
+                return Err(HostError::GroupMac(guest.mac));
+            }
+            if !macs.insert(guest.mac) {
+                return Err(HostError::MacTwice(guest.mac));
+            }
+            if guest.vf {
+                free = free.checked_sub(1).ok_or_else(|| HostError::NoVfLeft {
+                    guest: guest.name.clone(),
+                    vfs: self.nic.vfs,
+                })?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Host {
+    /// Makes a host and starts everything.
+    pub fn start(spec: &HostSpec) -> Result<Host, HostError> {
+        spec.check()?;
+        let machine = Machine::new(spec.costs);
+        let nic = Nic::new(NicConfig {
+            latency_ns: spec.costs.nic_latency_ns,
+            iommu_miss_ns: spec.costs.iommu_miss_ns,
+            ..spec.nic.clone()
+        })?;
+        let hardware = NicThread::on(Arc::clone(&nic), &machine)?;
+        let dom0 = machine.create_domain("driver-domain", DRIVER_PAGES);
+        let driver_domain = DriverDomain::start(dom0.clone(), &nic, Default::default())?;
+        let started = StdInstant::now()
+            .checked_sub(Duration::from_nanos(xenvelope_grant::seam::Host::now(&dom0).0))
+            .unwrap_or_else(StdInstant::now);
+        let external = External::start(
+            nic.wire()?,
+            MacAddress([0x02, 0x78, 0x76, 0xff, 0, 1]),
+            Ipv4Addr::new(10, 0, 255, 1),
+            started,
+        )?;
+        let mut guests = Vec::new();
+        for (index, wanted) in spec.guests.iter().enumerate() {
+            guests.push(add_guest(&machine, &nic, &dom0, wanted, index)?);
+        }
+        Ok(Host { guests, driver_domain, external, nic, machine, _hardware: hardware })
+    }
+
+    /// Waits until `done`, at most `patience`.
+    pub fn wait_for(
+        &self,
+        what: &str,
+        patience: Duration,
+        mut done: impl FnMut(&Host) -> Result<bool, HostError>,
+    ) -> Result<(), HostError> {
+        let end = StdInstant::now() + patience;
+        while !done(self)? {
+            if StdInstant::now() > end {
+                return Err(HostError::TimedOut(what.to_owned()));
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        Ok(())
+    }
+
+    /// Waits until all interfaces are connected, and the manager knows of their VFs.
+    pub fn wait_connected(&self) -> Result<(), HostError> {
+        let patience = Duration::from_secs(20);
+        for guest in &self.guests {
+            let what = format!("guest {} to connect", guest.name);
+            self.wait_for(&what, patience, |_| guest.snapshot().map(|snapshot| snapshot.up))?;
+        }
+        let count = self.guests.len();
+        self.wait_for("the driver domain to connect all guests", patience, |host| {
+            host.driver_domain.call(|backend| backend.connected()).map(|now| now == count)
+        })
+    }
+
+    /// The guest of a name.
+    pub fn guest(&self, name: &str) -> Option<&Guest> {
+        self.guests.iter().find(|guest| guest.name == name)
+    }
+}
+
+/// What `xl create` does for one interface, and the guest's own start.
+fn add_guest(
+    machine: &Arc<Machine>,
+    nic: &Arc<Nic>,
+    dom0: &Domain,
+    wanted: &GuestSpec,
+    index: usize,
+) -> Result<Guest, HostError> {
+    let domain = machine.create_domain(&wanted.name, GUEST_PAGES);
+    let domid = xenvelope_grant::seam::Host::domid(&domain);
+    make_vif(dom0, domid, wanted.mac)?;
+    let vf = if wanted.vf {
+        let vf = nic.allocate_vf()?;
+        nic.pf_control().set_vf_mac(vf, wanted.mac.0)?;
+        let port = nic.assign(CardPort::Vf(vf), &domain).map_err(|cause| HostError::Guest {
+            name: wanted.name.clone(),
+            cause: cause.to_string(),
+        })?;
+        Some((vf, port))
+    } else {
+        None
+    };
+    let config = xenvelope_frontend::Config {
+        envelopes: wanted.kind == GuestKind::Envelope,
+        ..Default::default()
+    };
+    // 10.0.0.1 upwards; 250 to a third byte.
+    let (high, low) = (index / 250, index % 250 + 1);
+    let address = Ipv4Addr::new(10, 0, high as u8, low as u8);
+    Guest::start(&wanted.name, domain, config, vf, address)
+}
+
+/// The toolstack's part of an interface: both directories, state Initialising.
+fn make_vif(dom0: &Domain, guest: DomId, mac: MacAddress) -> Result<(), StoreError> {
+    let front = Directory::new(&format!("/local/domain/{guest}/device/vif/0"))?;
+    let back = Directory::new(&format!("/local/domain/0/backend/vif/{guest}/0"))?;
+    let reader = Some(guest);
+    let mut keys = Transaction::new();
+    keys.write(&front, key::BACKEND, back.path(), reader)
+        .write(&front, key::BACKEND_ID, 0, reader)
+        .write(&front, key::HANDLE, 0, reader)
+        .write(&front, key::MAC, mac, reader)
+        .state(&front, XenbusState::Initialising, reader)
+        .write(&back, key::FRONTEND, front.path(), reader)
+        .write(&back, key::FRONTEND_ID, guest, reader)
+        .write(&back, key::HANDLE, 0, reader)
+        .write(&back, key::MAC, mac, reader)
+        .write(&back, key::ONLINE, 1, reader)
+        .state(&back, XenbusState::Initialising, reader);
+    keys.commit(dom0)
+}

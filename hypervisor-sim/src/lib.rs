@@ -1,0 +1,19 @@
+//! A whole Xen host in a process: domains with memory of their own, grants that are enforced,
+//! event channels, a store, and an SR-IOV network card.
+//!
+//! [`machine`] is the hypervisor and what guests have of it: it implements the traits of
+//! `xenvelope_grant::seam`. [`nic`] is the card. Everything above runs on them as it runs on Xen.
+//!
+//! `unsafe` lives in the private module `memory` only.
+#![deny(missing_docs)]
+#![deny(unsafe_code)]
+
+pub mod cli;
+pub mod host;
+pub mod machine;
+#[allow(unsafe_code)]
+mod memory;
+pub mod measure;
+pub mod nic;
+pub mod report;
+pub mod stack;

@@ -1,0 +1,71 @@
+//! What a domain made the host do.
+
+use std::ops::Sub;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+/// Counters of one domain, on cache lines of their own (two, for the adjacent-line prefetcher).
+#[derive(Default)]
+#[repr(align(128))]
+pub(crate) struct Counters {
+    pub(crate) hypercalls: AtomicU64,
+    pub(crate) copy_calls: AtomicU64,
+    pub(crate) copy_ops: AtomicU64,
+    pub(crate) copied_bytes: AtomicU64,
+    pub(crate) events_sent: AtomicU64,
+    pub(crate) events_received: AtomicU64,
+    pub(crate) inlined_bytes: AtomicU64,
+}
+
+/// Adds to a counter.
+pub(crate) fn add(counter: &AtomicU64, by: u64) {
+    counter.fetch_add(by, Relaxed);
+}
+
+impl Counters {
+    pub(crate) fn snapshot(&self) -> CounterSnapshot {
+        CounterSnapshot {
+            hypercalls: self.hypercalls.load(Relaxed),
+            copy_calls: self.copy_calls.load(Relaxed),
+            copy_ops: self.copy_ops.load(Relaxed),
+            copied_bytes: self.copied_bytes.load(Relaxed),
+            events_sent: self.events_sent.load(Relaxed),
+            events_received: self.events_received.load(Relaxed),
+            inlined_bytes: self.inlined_bytes.load(Relaxed),
+        }
+    }
+}
+
+/// A domain's counters at one moment. The difference of two says what happened in between.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct CounterSnapshot {
+    /// Calls into the hypervisor, events included.
+    pub hypercalls: u64,
+    /// Calls for grant copies.
+    pub copy_calls: u64,
+    /// Operations in those calls.
+    pub copy_ops: u64,
+    /// Bytes that the hypervisor copied because this domain asked for it.
+    pub copied_bytes: u64,
+    /// Events sent to other domains.
+    pub events_sent: u64,
+    /// Events received, those of devices included.
+    pub events_received: u64,
+    /// Bytes that the driver moved itself: headers, small frames.
+    pub inlined_bytes: u64,
+}
+
+impl Sub for CounterSnapshot {
+    type Output = CounterSnapshot;
+    /// What came on top since `earlier`.
+    fn sub(self, earlier: CounterSnapshot) -> CounterSnapshot {
+        CounterSnapshot {
+            hypercalls: self.hypercalls.wrapping_sub(earlier.hypercalls),
+            copy_calls: self.copy_calls.wrapping_sub(earlier.copy_calls),
+            copy_ops: self.copy_ops.wrapping_sub(earlier.copy_ops),
+            copied_bytes: self.copied_bytes.wrapping_sub(earlier.copied_bytes),
+            events_sent: self.events_sent.wrapping_sub(earlier.events_sent),
+            events_received: self.events_received.wrapping_sub(earlier.events_received),
+            inlined_bytes: self.inlined_bytes.wrapping_sub(earlier.inlined_bytes),
+        }
+    }
+}

@@ -1,0 +1,12 @@
+//! Measuring a host: transfers over each route, counted and timed; and one transfer whose route
+//! changes under way.
+
+mod cell;
+mod flip;
+mod route;
+mod sample;
+
+pub use cell::{Bench, Cell, CellResult, FrameSize, Limits, MeasureError};
+pub use flip::{FlipPhase, FlipResult, flip};
+pub use route::{RouteName, UnknownRoute, plan};
+pub use sample::Sample;

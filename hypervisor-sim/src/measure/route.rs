@@ -1,0 +1,117 @@
+//! The routes that are compared, and between whom each is measured.
+
+use std::str::FromStr;
+
+use thiserror::Error;
+use xenvelope_backend::PairRoute;
+
+use super::Cell;
+use crate::host::{Guest, Host};
+
+/// A route.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum RouteName {
+    /// Frames by netif through the driver domain's switch; the driver domain copies.
+    BridgeCopy,
+    /// Envelopes through the driver domain's switch.
+    SwitchEnvelope,
+    /// Envelopes on a channel between the two guests.
+    DirectEnvelope,
+    /// Frames through the card's switch, by DMA.
+    NicFrame,
+    /// Envelopes through the card's switch.
+    NicEnvelope,
+    /// To and from a guest that knows netif only.
+    Stock,
+    /// To a peer outside, by the default route.
+    External,
+}
+
+/// No route has that name.
+#[derive(Clone, PartialEq, Eq, Debug, Error)]
+#[error("there is no route {0:?}; the routes are {names}", names = RouteName::names())]
+pub struct UnknownRoute(pub String);
+
+impl RouteName {
+    /// All of them, in the order of the table.
+    pub const ALL: [RouteName; 7] = [
+        RouteName::BridgeCopy,
+        RouteName::SwitchEnvelope,
+        RouteName::DirectEnvelope,
+        RouteName::NicFrame,
+        RouteName::NicEnvelope,
+        RouteName::Stock,
+        RouteName::External,
+    ];
+
+    /// Its name.
+    pub const fn name(self) -> &'static str {
+        match self {
+            RouteName::BridgeCopy => "bridge-copy",
+            RouteName::SwitchEnvelope => "switch-envelope",
+            RouteName::DirectEnvelope => "direct-envelope",
+            RouteName::NicFrame => "nic-frame",
+            RouteName::NicEnvelope => "nic-envelope",
+            RouteName::Stock => "stock",
+            RouteName::External => "external",
+        }
+    }
+
+    fn names() -> String {
+        RouteName::ALL.map(RouteName::name).join(", ")
+    }
+
+    /// What it asks of the manager for the pair.
+    pub const fn asks(self) -> PairRoute {
+        match self {
+            RouteName::BridgeCopy => PairRoute::Bridge,
+            RouteName::SwitchEnvelope => PairRoute::Switch,
+            RouteName::DirectEnvelope => PairRoute::Direct,
+            RouteName::NicFrame => PairRoute::NicFrame,
+            RouteName::NicEnvelope => PairRoute::NicEnvelope,
+            RouteName::Stock | RouteName::External => PairRoute::Auto,
+        }
+    }
+}
+
+impl FromStr for RouteName {
+    type Err = UnknownRoute;
+    fn from_str(text: &str) -> Result<RouteName, UnknownRoute> {
+        RouteName::ALL
+            .into_iter()
+            .find(|route| route.name() == text)
+            .ok_or_else(|| UnknownRoute(text.to_owned()))
+    }
+}
+
+/// The transfers of a route on this host, or what it lacks for it.
+pub fn plan(host: &Host, route: RouteName) -> Result<Vec<Cell>, String> {
+    let envelope: Vec<&Guest> = host.guests.iter().filter(|guest| guest.envelopes).collect();
+    let with_vf: Vec<&Guest> =
+        envelope.iter().copied().filter(|guest| guest.vf.is_some()).collect();
+    let stock = host.guests.iter().find(|guest| !guest.envelopes);
+    let cell = |from: &str, to: &str| Cell { route, from: from.to_owned(), to: to.to_owned() };
+    match route {
+        RouteName::NicFrame | RouteName::NicEnvelope => match with_vf[..] {
+            [one, other, ..] => Ok(vec![cell(&one.name, &other.name)]),
+            _ => Err(format!("route {} needs two guests with a VF", route.name())),
+        },
+        RouteName::Stock => match (envelope.first(), stock) {
+            (Some(guest), Some(stock)) => {
+                Ok(vec![cell(&guest.name, &stock.name), cell(&stock.name, &guest.name)])
+            }
+            _ => Err("route stock needs a stock guest and an envelope guest".to_owned()),
+        },
+        RouteName::External => match envelope.first() {
+            Some(guest) => Ok(vec![cell(&guest.name, EXTERNAL)]),
+            None => Err("route external needs an envelope guest".to_owned()),
+        },
+        _ => match envelope[..] {
+            [one, other, ..] => Ok(vec![cell(&one.name, &other.name)]),
+            _ => Err(format!("route {} needs two envelope guests", route.name())),
+        },
+    }
+}
+
+/// The name of the peer outside.
+pub(super) const EXTERNAL: &str = "external";

@@ -1,0 +1,106 @@
+//! All counters of a host at one moment, and what follows from two of them.
+
+use std::collections::BTreeMap;
+
+use crate::host::{ExternalSnapshot, GuestSnapshot, Host, HostError};
+use crate::machine::CounterSnapshot;
+
+/// All counters of a host at one moment.
+#[derive(Clone, Debug)]
+pub struct Sample {
+    guests: BTreeMap<String, GuestSnapshot>,
+    driver_domain: CounterSnapshot,
+    external: ExternalSnapshot,
+    /// Bytes of DMA of all the card's ports, descriptors and write-backs too.
+    pub bus_bytes: u64,
+}
+
+/// The driver domain's name in tables.
+const DRIVER_DOMAIN: &str = "driver-domain";
+
+impl Sample {
+    /// Takes one.
+    pub fn take(host: &Host) -> Result<Sample, HostError> {
+        let mut guests = BTreeMap::new();
+        for guest in &host.guests {
+            guests.insert(guest.name.clone(), guest.snapshot()?);
+        }
+        Ok(Sample {
+            guests,
+            driver_domain: host.driver_domain.domain.counters(),
+            external: host.external.snapshot()?,
+            bus_bytes: host.nic.total_counters().total(),
+        })
+    }
+
+    /// What every domain made the host do since `earlier`.
+    fn domains<'a>(
+        &'a self,
+        earlier: &'a Sample,
+    ) -> impl Iterator<Item = (&'a str, CounterSnapshot)> + 'a {
+        let guests = self.guests.iter().filter_map(|(name, now)| {
+            let before = earlier.guests.get(name)?;
+            Some((name.as_str(), now.domain - before.domain))
+        });
+        guests.chain([(DRIVER_DOMAIN, self.driver_domain - earlier.driver_domain)])
+    }
+
+    /// Sums something of the frontends since `earlier`.
+    fn frontends(&self, earlier: &Sample, of: impl Fn(&GuestSnapshot) -> u64) -> u64 {
+        let sum = |sample: &Sample| sample.guests.values().map(&of).sum::<u64>();
+        sum(self) - sum(earlier)
+    }
+
+    /// Frames that the stack of `name` sent since `earlier`.
+    pub fn sent_by(&self, earlier: &Sample, name: &str) -> u64 {
+        let sent = |sample: &Sample| match sample.guests.get(name) {
+            Some(guest) => guest.frontend.sent.frames,
+            None => sample.external.sent,
+        };
+        sent(self) - sent(earlier)
+    }
+
+    /// Calls into the hypervisor since `earlier`, by everybody.
+    pub fn hypercalls(&self, earlier: &Sample) -> u64 {
+        self.domains(earlier).map(|(_, counters)| counters.hypercalls).sum()
+    }
+
+    /// Events since `earlier`, sent by everybody.
+    pub fn events(&self, earlier: &Sample) -> u64 {
+        self.domains(earlier).map(|(_, counters)| counters.events_sent).sum()
+    }
+
+    /// Frames in envelopes, and envelopes that carry frames, since `earlier`.
+    pub fn in_envelopes(&self, earlier: &Sample) -> (u64, u64) {
+        let frames = self.frontends(earlier, |guest| {
+            guest.frontend.inlined_frames + guest.frontend.granted_frames
+        });
+        (frames, self.frontends(earlier, |guest| guest.frontend.envelopes_sent))
+    }
+
+    /// Bytes of frames since `earlier` that went inside envelopes: reported apart from copies.
+    pub fn inlined_bytes(&self, earlier: &Sample) -> u64 {
+        self.frontends(earlier, |guest| guest.frontend.inlined_bytes)
+    }
+
+    /// Bytes of frames since `earlier` that were not inlined.
+    pub fn frame_bytes(&self, earlier: &Sample) -> u64 {
+        let sent = self.frontends(earlier, |guest| guest.frontend.sent.bytes);
+        let outside = self.external.sent_bytes - earlier.external.sent_bytes;
+        sent + outside - self.inlined_bytes(earlier)
+    }
+
+    /// Bytes of frames that processors moved since `earlier`, by domain: what the hypervisor
+    /// copied for it, and what its driver moved to put a received frame into one piece.
+    pub fn copied(&self, earlier: &Sample) -> BTreeMap<String, u64> {
+        self.domains(earlier)
+            .map(|(name, counters)| {
+                let pieced = |sample: &Sample| {
+                    sample.guests.get(name).map_or(0, |guest| guest.frontend.linearised_bytes)
+                };
+                (name.to_owned(), counters.copied_bytes + pieced(self) - pieced(earlier))
+            })
+            .filter(|(_, bytes)| *bytes > 0)
+            .collect()
+    }
+}

@@ -1,0 +1,370 @@
+//! The memory of domains: the one place of this crate with `unsafe`.
+//!
+//! A domain's memory is one anonymous mapping, filled in by the operating system when a page is
+//! first touched. Three kinds of access exist, and what keeps them apart is the protocol that the
+//! rest of the crate enforces:
+//!
+//! * [`PageRun`]: pages that one owner holds, as plain slices. Runs are only ever split, so each
+//!   page is in exactly one run.
+//! * [`Window`]: pages that two sides use at once (rings, tables, grant entries), only through
+//!   atomics.
+//! * [`PageRef`]: a page as the hypervisor or a device sees it after a check, to copy from or to.
+//!   A guest that lets others into a page gives the run out of its hands first (a granted buffer
+//!   is not a buffer any more, a posted one belongs to the card) and gets it back only after the
+//!   revoke or the completion, so these copies never meet a slice. A guest that writes entries
+//!   for pages that it still uses races with itself, as it does on hardware: bytes may tear, in
+//!   its own memory and in nobody else's.
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::num::NonZeroUsize;
+use std::ops::Range;
+use std::ptr::NonNull;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering, fence};
+
+use nix::errno::Errno;
+use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous, munmap};
+use xenvelope_grant::{PAGE_SIZE, Words};
+
+/// All pages of one domain. The frame number of a page (gfn) is its index.
+pub(crate) struct Memory {
+    base: NonNull<u8>,
+    pages: usize,
+}
+
+// SAFETY: the mapping belongs to this value, is freed only when it is dropped, and is reached only
+// through the types of this module, which say themselves who may use them from where.
+unsafe impl Send for Memory {}
+// SAFETY: as above; `Memory` itself never reads or writes the pages.
+unsafe impl Sync for Memory {}
+
+impl Memory {
+    fn map(pages: usize) -> Result<Memory, Errno> {
+        let length = pages.checked_mul(PAGE_SIZE).and_then(NonZeroUsize::new);
+        let length = length.ok_or(Errno::EINVAL)?;
+        let protection = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
+        let flags = MapFlags::MAP_PRIVATE | MapFlags::MAP_NORESERVE;
+        // SAFETY: a new anonymous mapping at an address of the system's choice; it replaces
+        // nothing that exists.
+        let base = unsafe { mmap_anonymous(None, length, protection, flags)? };
+        Ok(Memory { base: base.cast(), pages })
+    }
+
+    fn page_pointer(&self, gfn: usize) -> NonNull<u8> {
+        assert!(gfn < self.pages, "page {gfn} of {}", self.pages);
+        // SAFETY: the page lies inside the mapping, which is one allocation.
+        unsafe { self.base.add(gfn * PAGE_SIZE) }
+    }
+
+    /// Page `gfn`, for copies, if the domain has it.
+    pub(crate) fn page(&self, gfn: u64) -> Option<PageRef<'_>> {
+        let gfn = usize::try_from(gfn).ok().filter(|gfn| *gfn < self.pages)?;
+        Some(PageRef { start: self.page_pointer(gfn), owner: PhantomData })
+    }
+}
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        // SAFETY: exactly the mapping that `map` made. Every pointer into it is held together
+        // with an `Arc` of this value or borrows from it, so none is left.
+        let unmapped = unsafe { munmap(self.base.cast(), self.pages * PAGE_SIZE) };
+        debug_assert!(unmapped.is_ok(), "munmap of a whole mapping of ours: {unmapped:?}");
+    }
+}
+
+/// An aligned access of up to this many bytes may be one to a ring, by a card that fetches some
+/// descriptors at once.
+const MAX_WORD_ACCESS: usize = 256;
+
+/// A page that a check has let through, to be copied from or to. See the module's text for who
+/// may hold one when.
+#[derive(Clone, Copy)]
+pub(crate) struct PageRef<'m> {
+    start: NonNull<u8>,
+    owner: PhantomData<&'m Memory>,
+}
+
+impl PageRef<'_> {
+    fn at(self, offset: usize, length: usize) -> *mut u8 {
+        assert!(offset <= PAGE_SIZE && length <= PAGE_SIZE - offset, "{offset}+{length}");
+        // SAFETY: `start` is the start of a whole page, and the offset is inside or at its end.
+        unsafe { self.start.as_ptr().add(offset) }
+    }
+
+    /// Copies between two pages, which may be the same.
+    pub(crate) fn copy_to(self, from: usize, target: PageRef<'_>, to: usize, length: usize) {
+        let (source, target) = (self.at(from, length), target.at(to, length));
+        // SAFETY: both ranges are inside pages that live as long as the borrows; `copy` allows
+        // overlap. Nobody holds a slice of them (module text).
+        unsafe { std::ptr::copy(source, target, length) }
+    }
+
+    /// Whether an access is one to whole words of a ring, which both sides look at at once.
+    fn is_words(offset: usize, length: usize) -> bool {
+        offset.is_multiple_of(8) && length.is_multiple_of(8) && length <= MAX_WORD_ACCESS
+    }
+
+    fn word(&self, offset: usize) -> &AtomicU64 {
+        // SAFETY: in bounds; aligned, since the page is and callers step by 8 from `is_words`;
+        // mapped as long as the borrow of the memory lasts.
+        unsafe { AtomicU64::from_ptr(self.at(offset, 8).cast()) }
+    }
+
+    /// Copies out of the page. Up to [`MAX_WORD_ACCESS`] aligned bytes word by word, in order.
+    pub(crate) fn read(self, offset: usize, out: &mut [u8]) {
+        if Self::is_words(offset, out.len()) {
+            for (index, word) in out.chunks_exact_mut(8).enumerate() {
+                let value = self.word(offset + index * 8).load(Ordering::Acquire);
+                word.copy_from_slice(&value.to_ne_bytes());
+            }
+            return;
+        }
+        let source = self.at(offset, out.len());
+        // SAFETY: inside the page; `out` is a valid slice. As in `copy_to`.
+        unsafe { std::ptr::copy(source, out.as_mut_ptr(), out.len()) }
+    }
+
+    /// Copies into the page. Up to [`MAX_WORD_ACCESS`] aligned bytes word by word, in order: who
+    /// sees the last word sees those before it.
+    pub(crate) fn write(self, offset: usize, bytes: &[u8]) {
+        if Self::is_words(offset, bytes.len()) {
+            for (word, index) in bytes.as_chunks::<8>().0.iter().zip(0..) {
+                let value = u64::from_ne_bytes(*word);
+                self.word(offset + index * 8).store(value, Ordering::Release);
+            }
+            return;
+        }
+        let target = self.at(offset, bytes.len());
+        // SAFETY: inside the page; `bytes` is a valid slice. As in `copy_to`.
+        unsafe { std::ptr::copy(bytes.as_ptr(), target, bytes.len()) }
+    }
+}
+
+/// Contiguous pages that exactly one owner holds.
+pub(crate) struct PageRun {
+    memory: Arc<Memory>,
+    first: usize,
+    pages: usize,
+}
+
+impl PageRun {
+    /// New memory of `pages` pages, zeroed, all in one run.
+    pub(crate) fn map(pages: usize) -> Result<PageRun, Errno> {
+        let memory = Arc::new(Memory::map(pages)?);
+        Ok(PageRun { memory, first: 0, pages })
+    }
+
+    /// The memory that the pages are of.
+    pub(crate) fn memory(&self) -> &Arc<Memory> {
+        &self.memory
+    }
+
+    /// The frame number of the first page.
+    pub(crate) fn first(&self) -> usize {
+        self.first
+    }
+
+    /// How many pages there are.
+    pub(crate) fn pages(&self) -> usize {
+        self.pages
+    }
+
+    /// Takes the first `pages` pages off, if there are so many.
+    pub(crate) fn split_front(&mut self, pages: usize) -> Option<PageRun> {
+        if pages > self.pages {
+            return None;
+        }
+        let front = PageRun { memory: Arc::clone(&self.memory), first: self.first, pages };
+        self.first += pages;
+        self.pages -= pages;
+        Some(front)
+    }
+
+    fn start(&self) -> *mut u8 {
+        // SAFETY: `first` is at most the number of pages of the mapping.
+        unsafe { self.memory.base.as_ptr().add(self.first * PAGE_SIZE) }
+    }
+
+    /// The bytes.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        // SAFETY: initialised (anonymous pages are zero), inside the mapping, kept alive by the
+        // `Arc`, and in this run only: who can write them needs `&mut self`, or got them by the
+        // protocol of the module's text.
+        unsafe { std::slice::from_raw_parts(self.start(), self.pages * PAGE_SIZE) }
+    }
+
+    /// The bytes, to be written.
+    pub(crate) fn bytes_mut(&mut self) -> &mut [u8] {
+        // SAFETY: as in `bytes`, and `&mut self` makes it the only slice.
+        unsafe { std::slice::from_raw_parts_mut(self.start(), self.pages * PAGE_SIZE) }
+    }
+
+    /// Some of the bytes, while others may be in a peer's hands.
+    pub(crate) fn part(&self, range: Range<usize>) -> &[u8] {
+        assert!(range.start <= range.end && range.end <= self.pages * PAGE_SIZE, "{range:?}");
+        // SAFETY: as in `bytes`, for this range only.
+        unsafe { std::slice::from_raw_parts(self.start().add(range.start), range.len()) }
+    }
+
+    /// The first `pages` pages as words.
+    pub(crate) fn window(&self, pages: usize) -> Window {
+        assert!(pages <= self.pages, "{pages} of {} pages", self.pages);
+        Window::over(&self.memory, self.first..self.first + pages, true)
+    }
+}
+
+impl fmt::Debug for PageRun {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "PageRun({}..{})", self.first, self.first + self.pages)
+    }
+}
+
+/// Pages as shared words.
+#[derive(Clone)]
+pub(crate) struct Window {
+    /// Keeps the pages mapped, also after their domain has ended.
+    _memory: Arc<Memory>,
+    base: NonNull<u8>,
+    /// Where each page is, if they are not contiguous.
+    scattered: Option<Arc<[NonNull<u8>]>>,
+    size: usize,
+    writable: bool,
+}
+
+// SAFETY: pages of a window are reached through atomics only, and `_memory` keeps them mapped.
+unsafe impl Send for Window {}
+// SAFETY: as above.
+unsafe impl Sync for Window {}
+
+impl Window {
+    /// Page after page, in the order given.
+    ///
+    /// # Panics
+    /// If there are none, or one is not of that memory: frames have been checked before.
+    pub(crate) fn over(
+        memory: &Arc<Memory>,
+        frames: impl IntoIterator<Item = usize>,
+        writable: bool,
+    ) -> Window {
+        let pages: Vec<_> = frames.into_iter().map(|gfn| memory.page_pointer(gfn)).collect();
+        assert!(!pages.is_empty(), "a window needs a page");
+        let contiguous =
+            pages.windows(2).all(|two| two[0].addr().get() + PAGE_SIZE == two[1].addr().get());
+        Window {
+            _memory: Arc::clone(memory),
+            base: pages[0],
+            size: pages.len() * PAGE_SIZE,
+            scattered: (!contiguous).then(|| pages.into()),
+            writable,
+        }
+    }
+
+    fn pointer(&self, at: usize, width: usize) -> *mut u8 {
+        // A window has a page at least, so the subtraction cannot wrap.
+        assert!(at.is_multiple_of(width) && at <= self.size - width, "{width} bytes at {at}");
+        match &self.scattered {
+            // SAFETY: inside the contiguous pages, checked above.
+            None => unsafe { self.base.as_ptr().add(at) },
+            // SAFETY: inside that page; an aligned access of a power of two crosses no page.
+            Some(pages) => unsafe { pages[at / PAGE_SIZE].as_ptr().add(at % PAGE_SIZE) },
+        }
+    }
+
+    fn u16(&self, at: usize) -> &AtomicU16 {
+        // SAFETY: in bounds and aligned (`pointer`), mapped as long as `self` lives, and accessed
+        // by all sides as atomics only.
+        unsafe { AtomicU16::from_ptr(self.pointer(at, 2).cast()) }
+    }
+
+    fn u32(&self, at: usize) -> &AtomicU32 {
+        // SAFETY: as in `u16`.
+        unsafe { AtomicU32::from_ptr(self.pointer(at, 4).cast()) }
+    }
+
+    fn u64(&self, at: usize) -> &AtomicU64 {
+        // SAFETY: as in `u16`.
+        unsafe { AtomicU64::from_ptr(self.pointer(at, 8).cast()) }
+    }
+
+    fn may_store(&self) {
+        assert!(self.writable, "a store to a page that is mapped read-only");
+    }
+}
+
+impl Words for Window {
+    fn size(&self) -> usize {
+        self.size
+    }
+    fn load_u16(&self, at: usize, order: Ordering) -> u16 {
+        u16::from_le(self.u16(at).load(order))
+    }
+    fn store_u16(&self, at: usize, value: u16, order: Ordering) {
+        self.may_store();
+        self.u16(at).store(value.to_le(), order);
+    }
+    fn compare_exchange_u16(&self, at: usize, current: u16, new: u16) -> Result<(), u16> {
+        self.may_store();
+        let (current, new) = (current.to_le(), new.to_le());
+        match self.u16(at).compare_exchange(current, new, Ordering::SeqCst, Ordering::SeqCst) {
+            Ok(_) => Ok(()),
+            Err(now) => Err(u16::from_le(now)),
+        }
+    }
+    fn load_u32(&self, at: usize, order: Ordering) -> u32 {
+        u32::from_le(self.u32(at).load(order))
+    }
+    fn store_u32(&self, at: usize, value: u32, order: Ordering) {
+        self.may_store();
+        self.u32(at).store(value.to_le(), order);
+    }
+    fn load_u64(&self, at: usize, order: Ordering) -> u64 {
+        u64::from_le(self.u64(at).load(order))
+    }
+    fn store_u64(&self, at: usize, value: u64, order: Ordering) {
+        self.may_store();
+        self.u64(at).store(value.to_le(), order);
+    }
+    fn copy_out(&self, at: usize, out: &mut [u8]) {
+        assert!(at.is_multiple_of(4) && out.len().is_multiple_of(4), "copies are of whole words");
+        let mut at = at;
+        let mut rest = out;
+        while !rest.is_empty() {
+            if at.is_multiple_of(8) && rest.len() >= 8 {
+                let (word, tail) = rest.split_at_mut(8);
+                word.copy_from_slice(&self.u64(at).load(Ordering::Relaxed).to_ne_bytes());
+                (at, rest) = (at + 8, tail);
+            } else {
+                let (word, tail) = rest.split_at_mut(4);
+                word.copy_from_slice(&self.u32(at).load(Ordering::Relaxed).to_ne_bytes());
+                (at, rest) = (at + 4, tail);
+            }
+        }
+    }
+    fn copy_in(&self, at: usize, bytes: &[u8]) {
+        assert!(at.is_multiple_of(4) && bytes.len().is_multiple_of(4), "copies are of whole words");
+        self.may_store();
+        let mut at = at;
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            if let Some((word, tail)) = rest.split_first_chunk::<8>()
+                && at.is_multiple_of(8)
+            {
+                self.u64(at).store(u64::from_ne_bytes(*word), Ordering::Relaxed);
+                (at, rest) = (at + 8, tail);
+            } else if let Some((word, tail)) = rest.split_first_chunk::<4>() {
+                self.u32(at).store(u32::from_ne_bytes(*word), Ordering::Relaxed);
+                (at, rest) = (at + 4, tail);
+            }
+        }
+    }
+    fn full_barrier(&self) {
+        fence(Ordering::SeqCst);
+    }
+    fn read_barrier(&self) {
+        fence(Ordering::Acquire);
+    }
+}
+
+#[cfg(test)]
+mod tests;
