@@ -121,7 +121,13 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
             .write(&back, key::FEATURE_GSO_TCPV4, 1, reader)
             .write(&back, key::FEATURE_RX_COPY, 1, reader);
         if self.config.envelopes {
-            keys.write(&back, key::FEATURE_ENVELOPE, 1, reader);
+            // The guest must be able to list it before there is anything in it.
+            keys.write(&back, key::FEATURE_ENVELOPE, 1, reader).write(
+                &back,
+                key::DIRECT,
+                "",
+                reader,
+            );
         }
         keys.write(&back, key::HOTPLUG_STATUS, "connected", reader)
             .state(&back, XenbusState::InitWait, reader)

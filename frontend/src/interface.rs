@@ -39,7 +39,7 @@ pub struct Config {
     pub hold_timeout: Duration,
     /// Granted frames that one peer may have outstanding or pinned.
     pub peer_quota: usize,
-    /// Frames that wait for room in netif's ring.
+    /// Frames that wait for room in netif's ring, or in the VF's.
     pub backlog: usize,
     /// After how long without a heartbeat the forwarding table is not believed any more.
     pub table_stale: Duration,
@@ -126,6 +126,8 @@ pub struct Frontend<H: Hypervisor, N: NicPort<Buf = H::Buf>> {
     pub(crate) driver: Option<DriverDomain<H>>,
     pub(crate) direct: Vec<Direct<H>>,
     pub(crate) vf: Option<N>,
+    /// Frames that wait for room in the VF's ring.
+    pub(crate) vf_backlog: VecDeque<Staged<H::Buf>>,
     /// What the manager has been told of the VF's link.
     pub(crate) vf_told: bool,
     pub(crate) peers: Peers<H>,
@@ -161,6 +163,7 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
             driver: None,
             direct: Vec::new(),
             vf,
+            vf_backlog: VecDeque::new(),
             vf_told: false,
             peers: Peers::default(),
             default_flow: Flow::default(),
@@ -218,7 +221,7 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
     pub fn queued(&mut self) -> usize {
         let held: usize = self.peers.iter_mut().map(|(_, peer)| peer.flow.held.len()).sum();
         let backlog = self.driver.as_ref().map_or(0, |driver| driver.backlog.len());
-        self.outbox.len() + self.default_flow.held.len() + held + backlog
+        self.outbox.len() + self.default_flow.held.len() + held + backlog + self.vf_backlog.len()
     }
 
     /// Takes in what has come: store changes, frames, envelopes, dones. Received frames wait in

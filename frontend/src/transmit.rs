@@ -126,7 +126,9 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
         match flow.path {
             None => true,
             Some(Path::VfFrame | Path::Envelope(CHANNEL_VF)) => {
-                !self.vf_up() || self.vf.as_ref().is_none_or(|vf| vf.in_flight() == 0)
+                !self.vf_up()
+                    || (self.vf_backlog.is_empty()
+                        && self.vf.as_ref().is_none_or(|vf| vf.in_flight() == 0))
             }
             Some(Path::Netif) => self
                 .driver

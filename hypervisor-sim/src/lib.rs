@@ -11,9 +11,9 @@
 pub mod cli;
 pub mod host;
 pub mod machine;
+pub mod measure;
 #[allow(unsafe_code)]
 mod memory;
-pub mod measure;
 pub mod nic;
 pub mod report;
 pub mod stack;

@@ -1,6 +1,6 @@
 //! The paths themselves: envelope channels, the VF, netif, and what comes back from them.
 
-use xenvelope_grant::seam::{Buffer, Hypervisor, NicError, NicPort, Offload, Pinned};
+use xenvelope_grant::seam::{Buffer, Hypervisor, NicError, NicPort, Offload, Pinned, Unsent};
 use xenvelope_switch::channel::EnvelopeChannel;
 use xenvelope_switch::table::{CHANNEL_DRIVER_DOMAIN, CHANNEL_VF};
 
@@ -41,16 +41,31 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
     }
 
     pub(super) fn by_vf(&mut self, staged: Staged<H::Buf>) {
-        let Some(vf) = &self.vf else {
-            return self.drop_one(DropReason::NoPath);
-        };
-        match vf.send(staged.buffer, staged.frame, staged.offload) {
-            Ok(()) => self.counters.vf_frames += 1,
-            Err(unsent) => self.drop_one(match unsent.cause {
-                NicError::Full => DropReason::PathFull,
-                NicError::NoLink => DropReason::NoPath,
-                NicError::TooLong => DropReason::Malformed,
-            }),
+        if self.vf_backlog.len() >= self.config.backlog {
+            return self.drop_one(DropReason::PathFull);
+        }
+        self.vf_backlog.push_back(staged);
+        self.drain_vf_backlog();
+    }
+
+    /// Moves frames from the queue in front of the VF's ring into the ring.
+    fn drain_vf_backlog(&mut self) {
+        while let Some(Staged { buffer, frame, offload }) = self.vf_backlog.pop_front() {
+            let Some(vf) = &self.vf else {
+                self.drop_one(DropReason::NoPath);
+                continue;
+            };
+            match vf.send(buffer, frame.clone(), offload) {
+                Ok(()) => self.counters.vf_frames += 1,
+                Err(Unsent { cause: NicError::Full, buffer }) => {
+                    self.vf_backlog.push_front(Staged { buffer, frame, offload });
+                    break;
+                }
+                Err(Unsent { cause: NicError::NoLink, .. }) => self.drop_one(DropReason::NoPath),
+                Err(Unsent { cause: NicError::TooLong, .. }) => {
+                    self.drop_one(DropReason::Malformed);
+                }
+            }
         }
     }
 
@@ -88,6 +103,7 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
     pub(super) fn reap(&mut self) {
         if let Some(vf) = &self.vf {
             while vf.completed().is_some() {}
+            self.drain_vf_backlog();
         }
         let Self { host, driver, counters, .. } = self;
         let Some(link) = driver else { return };

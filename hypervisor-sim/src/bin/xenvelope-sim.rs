@@ -17,7 +17,10 @@ use xenvelope_hypervisor_sim::stack::Payload;
 const BAD_INPUT: u8 = 2;
 
 fn main() -> ExitCode {
-    tracing_subscriber::fmt().with_writer(std::io::stderr).with_max_level(tracing::Level::WARN).init();
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_max_level(tracing::Level::WARN)
+        .init();
     let arguments = Arguments::parse();
     match run(&arguments) {
         Ok(true) => ExitCode::SUCCESS,
@@ -160,8 +163,12 @@ fn run_flip(
 
 fn print(report: &Report) {
     println!("{}", table(report));
-    println!("copies, calls (hypercalls) and events are for each packet of the sending stack, by everybody together;");
-    println!("copies: bytes moved by processors over bytes of frames that were not inlined; bus B/B: DMA bytes for each payload byte.");
+    println!(
+        "copies, calls (hypercalls) and events are for each packet of the sending stack, by everybody together;"
+    );
+    println!(
+        "copies: bytes moved by processors over bytes of frames that were not inlined; bus B/B: DMA bytes for each payload byte."
+    );
     println!("{}", report.costs_line());
     println!(
         "sent {} + made by switches {} = delivered {} + dropped {}\n",

@@ -216,6 +216,21 @@ impl Host {
         })
     }
 
+    /// Pulls a guest's VF: its link is down at once. `false` if it has none.
+    pub fn unplug_vf(&self, guest: &Guest) -> Result<bool, HostError> {
+        let Some(vf) = guest.vf else { return Ok(false) };
+        self.nic.unplug_vf(vf)?;
+        Ok(true)
+    }
+
+    /// Puts a guest's VF back. While it was away its frames went to the PF; that ends first.
+    pub fn plug_vf(&self, guest: &Guest) -> Result<bool, HostError> {
+        let Some(vf) = guest.vf else { return Ok(false) };
+        self.nic.pf_control().remove_pf_filter(guest.mac.0, 0);
+        self.nic.plug_vf(vf)?;
+        Ok(true)
+    }
+
     /// The guest of a name.
     pub fn guest(&self, name: &str) -> Option<&Guest> {
         self.guests.iter().find(|guest| guest.name == name)

@@ -58,9 +58,7 @@ impl External {
         started: StdInstant,
     ) -> Result<External, HostError> {
         let mut wire = WireDevice { wire: Arc::new(wire), counts: ExternalSnapshot::default() };
-        let now = move || {
-            Instant(u64::try_from(started.elapsed().as_nanos()).unwrap_or(u64::MAX))
-        };
+        let now = move || Instant(u64::try_from(started.elapsed().as_nanos()).unwrap_or(u64::MAX));
         let worker = Worker::spawn(
             "external",
             || {},

@@ -82,7 +82,8 @@ impl Guest {
             Some((index, port)) => (Some(index), Some(port)),
             None => (None, None),
         };
-        let mut frontend = Frontend::new(domain.clone(), config, port).map_err(|cause| failed(&cause))?;
+        let mut frontend =
+            Frontend::new(domain.clone(), config, port).map_err(|cause| failed(&cause))?;
         let mac = frontend.mac();
         let ringer = std::sync::Arc::clone(&bell);
         let seed = domain.random();
@@ -92,13 +93,8 @@ impl Guest {
             move || ringer.raise(),
             move |orders| {
                 let (mtu, gso) = (1500, None);
-                let endpoint = Endpoint::new(
-                    &mut frontend.phy(mtu, gso),
-                    mac,
-                    address,
-                    clock.now(),
-                    seed,
-                );
+                let endpoint =
+                    Endpoint::new(&mut frontend.phy(mtu, gso), mac, address, clock.now(), seed);
                 let mut worker = GuestWorker { frontend, endpoint, mtu, gso };
                 while !orders.stopped() {
                     let busy = orders.carry_out(&mut worker) | worker.turn();

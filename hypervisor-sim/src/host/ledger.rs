@@ -94,8 +94,11 @@ impl Host {
         for (reason, count) in backend.reasons() {
             drop(format!("backend/{}", reason.name()), count);
         }
-        let card = self.nic.total_counters();
-        drop("nic/dropped".to_owned(), card.dropped());
+        let card = self.nic.ledger();
+        ledger.made += card.segmented_extra + card.flood_extra;
+        for (reason, count) in card.reasons() {
+            drop(format!("nic/{}", reason.name()), count);
+        }
         Ok(ledger)
     }
 

@@ -52,7 +52,6 @@ pub fn flip(
     let host = bench.host;
     let with_vf: Vec<_> = host.guests.iter().filter(|guest| guest.vf.is_some()).collect();
     let [one, other, ..] = with_vf[..] else { return Ok(None) };
-    let Some(vf) = one.vf else { return Ok(None) };
     let (from, to) = (one.name.clone(), other.name.clone());
     let cell = Cell { route: RouteName::NicFrame, from: from.clone(), to: to.clone() };
     bench.set_frame(frame)?;
@@ -64,7 +63,9 @@ pub fn flip(
         match phases.len() {
             0 => {}
             1 => bench.set_route(&from, &to, PairRoute::NicEnvelope)?,
-            _ => host.nic.unplug_vf(vf).map_err(crate::host::HostError::from)?,
+            _ => {
+                host.unplug_vf(one)?;
+            }
         }
         std::thread::sleep(SETTLE);
         let (begun, start) = (StdInstant::now(), meters());
@@ -81,7 +82,7 @@ pub fn flip(
         phases.push(FlipPhase { name, gbit_per_s, bus_bytes_per_payload_byte });
     }
     let finished = bench.finish(&cell, &progress);
-    host.nic.plug_vf(vf).map_err(crate::host::HostError::from)?;
+    host.plug_vf(one)?;
     finished?;
     bench.host.wait_for("the VF to come back", Duration::from_secs(10), |host| {
         match host.guest(&from) {

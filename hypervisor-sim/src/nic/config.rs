@@ -47,7 +47,7 @@ impl Default for NicConfig {
             iommu_miss_ns: 250,
             max_frame: 1518,
             tx_ring: 256,
-            rx_ring: 256,
+            rx_ring: 1024,
             iotlb_entries: 64,
         }
     }

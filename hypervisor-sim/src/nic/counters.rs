@@ -33,6 +33,38 @@ pub enum DropReason {
     WireFull,
 }
 
+impl DropReason {
+    /// All of them.
+    pub const ALL: [DropReason; 10] = [
+        DropReason::Spoofed,
+        DropReason::Vlan,
+        DropReason::NoReceiveBuffer,
+        DropReason::TooLong,
+        DropReason::Malformed,
+        DropReason::Segmentation,
+        DropReason::NoDestination,
+        DropReason::DmaFault,
+        DropReason::LinkDown,
+        DropReason::WireFull,
+    ];
+
+    /// Its name in reports.
+    pub const fn name(self) -> &'static str {
+        match self {
+            DropReason::Spoofed => "spoofed",
+            DropReason::Vlan => "vlan",
+            DropReason::NoReceiveBuffer => "no-receive-buffer",
+            DropReason::TooLong => "too-long",
+            DropReason::Malformed => "malformed",
+            DropReason::Segmentation => "segmentation",
+            DropReason::NoDestination => "no-destination",
+            DropReason::DmaFault => "dma-fault",
+            DropReason::LinkDown => "link-down",
+            DropReason::WireFull => "wire-full",
+        }
+    }
+}
+
 macro_rules! numbers {
     ($(#[$outer:meta])* $name:ident { $($(#[$doc:meta])* $field:ident,)* }) => {
         $(#[$outer])*
@@ -138,16 +170,28 @@ impl NicCounters {
 
     /// Dropped frames, for whatever reason, those in lost envelopes included.
     pub fn dropped(&self) -> u64 {
-        self.spoofed
-            + self.vlan
-            + self.no_receive_buffer
-            + self.too_long
-            + self.malformed
-            + self.segmentation
-            + self.no_destination
-            + self.dma_fault
-            + self.link_down
-            + self.wire_full
+        self.reasons().map(|(_, frames)| frames).sum()
+    }
+
+    /// Each reason to drop a frame, and how many were dropped for it.
+    pub fn reasons(&self) -> impl Iterator<Item = (DropReason, u64)> + use<> {
+        let counters = *self;
+        DropReason::ALL.into_iter().map(move |reason| (reason, counters.of(reason)))
+    }
+
+    fn of(&self, reason: DropReason) -> u64 {
+        match reason {
+            DropReason::Spoofed => self.spoofed,
+            DropReason::Vlan => self.vlan,
+            DropReason::NoReceiveBuffer => self.no_receive_buffer,
+            DropReason::TooLong => self.too_long,
+            DropReason::Malformed => self.malformed,
+            DropReason::Segmentation => self.segmentation,
+            DropReason::NoDestination => self.no_destination,
+            DropReason::DmaFault => self.dma_fault,
+            DropReason::LinkDown => self.link_down,
+            DropReason::WireFull => self.wire_full,
+        }
     }
 
     /// How many ordinary frames went in and neither came out nor were dropped: of the sum over

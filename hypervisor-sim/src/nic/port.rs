@@ -1,5 +1,7 @@
 //! A port as the card sees it: whose it is, how far its rings are, what it counted.
 
+mod abandon;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -8,12 +10,11 @@ use xenvelope_grant::seam::Instant;
 
 use super::bus::Lane;
 use super::counters::{DropReason, NicCounters};
-use super::described::Described;
 use super::descriptor::{CONTEXT, DESCRIPTOR_BYTES, Descriptor};
 use super::dispatch::Cutting;
 use super::dma::{Dma, DmaFault, Interrupt};
 use super::iotlb::Iotlb;
-use super::load::{HEAD_BYTES, Load};
+use super::load::Load;
 use super::packet::Sender;
 use super::registers::Registers;
 
@@ -129,53 +130,6 @@ impl Port {
         Registers::is_up(self.epoch)
     }
 
-    /// Whether [`Port::update_link`] would take the link away from an owner.
-    pub(super) fn loses_link(&self) -> bool {
-        self.is_up() && self.owner.is_some() && !self.plugged
-    }
-
-    /// Counts the frames in the transmit ring that the card has not taken, as sent by the driver
-    /// and lost with the link. Looking at them is the simulator's doing, not the card's: no bytes
-    /// cross the bus.
-    pub(super) fn abandon_ring(&mut self) {
-        let tail = self.registers.tx_tail(self.epoch).filter(|_| self.owner.is_some());
-        let Some(tail) = tail else {
-            return;
-        };
-        self.registers.set_tx_accounted(self.epoch, tail);
-        let plausible = tail.wrapping_sub(self.tx_done) <= self.sizes.tx
-            && tail.wrapping_sub(self.tx_fetched) <= self.sizes.tx;
-        while plausible && self.tx_fetched != tail {
-            let mut bytes = [0; DESCRIPTOR_BYTES];
-            if self.read(self.tx_address(self.tx_fetched), &mut bytes).is_err() {
-                break;
-            }
-            self.tx_cache.push_back(Descriptor(bytes));
-            self.tx_fetched = self.tx_fetched.wrapping_add(1);
-        }
-        while let Some(frame) = Described::parse(&self.tx_cache) {
-            let load = self.peek(frame.descriptors);
-            self.tx_cache.drain(..frame.descriptors);
-            self.counters.count_tx(load);
-            self.counters.drop_frame(DropReason::LinkDown, load);
-        }
-    }
-
-    /// What the frame of the next `descriptors` descriptors is worth.
-    fn peek(&self, descriptors: usize) -> Load {
-        let mut head = [0; HEAD_BYTES];
-        let mut known = 0;
-        let pieces = self.tx_cache.iter().take(descriptors);
-        for piece in pieces.filter(|piece| piece.flags() & CONTEXT == 0) {
-            let part = piece.length().min(HEAD_BYTES - known);
-            if self.read(piece.address(), &mut head[known..known + part]).is_err() {
-                return Load::Frame;
-            }
-            known += part;
-        }
-        Load::of(&head[..known])
-    }
-
     /// Brings the link to what owner and plug make of it. Everything of the life before is let
     /// go of first: after this the card touches none of its buffers. Says whether it changed.
     pub(super) fn update_link(&mut self) -> bool {
@@ -214,7 +168,8 @@ impl Port {
     /// Whether there is something to send.
     pub(super) fn has_work(&self) -> bool {
         let cutting = self.cutting.is_some();
-        self.is_up() && (cutting || !self.tx_cache.is_empty() || self.tx_fetched != self.seen[1].tail)
+        self.is_up()
+            && (cutting || !self.tx_cache.is_empty() || self.tx_fetched != self.seen[1].tail)
     }
 
     /// Since when the frame whose descriptors end before `end` has been known to be ready.

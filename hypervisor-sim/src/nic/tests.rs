@@ -3,8 +3,10 @@
 mod frames;
 mod hardware;
 mod host;
+mod ledger;
 mod rules;
 mod time;
+mod tso;
 mod unplug;
 
 use hardware::{Host, Port, frame};

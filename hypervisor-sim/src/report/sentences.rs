@@ -7,10 +7,7 @@ use crate::measure::{CellResult, RouteName};
 pub fn sentences(report: &Report) -> Vec<String> {
     let largest = report.cells.iter().map(|cell| cell.frame_bytes).max().unwrap_or(0);
     let find = |route: RouteName| -> Option<&CellResult> {
-        report
-            .cells
-            .iter()
-            .find(|cell| cell.cell.route == route && cell.frame_bytes == largest)
+        report.cells.iter().find(|cell| cell.cell.route == route && cell.frame_bytes == largest)
     };
     let mut sentences = Vec::new();
     if let (Some(frame), Some(envelope)) = (find(RouteName::NicFrame), find(RouteName::NicEnvelope))

@@ -6,8 +6,19 @@ use super::Report;
 use crate::measure::CellResult;
 
 const HEADINGS: [&str; 13] = [
-    "route", "from → to", "frame", "Gbit/s", "kpkt/s", "copies", "by", "calls", "events",
-    "fr/env", "bus B/B", "rtt p50/p99 µs", "drops",
+    "route",
+    "from → to",
+    "frame",
+    "Gbit/s",
+    "kpkt/s",
+    "copies",
+    "by",
+    "calls",
+    "events",
+    "fr/env",
+    "bus B/B",
+    "rtt p50/p99 µs",
+    "drops",
 ];
 
 /// The report's cells as a table. `copies`, `calls` and `events` are for each packet.

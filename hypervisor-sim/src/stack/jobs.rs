@@ -160,7 +160,9 @@ impl Job {
         };
         let mut new = socket(bytes);
         let opened = match to {
-            Some((address, port)) => new.connect(interface.context(), (address, port), local).is_ok(),
+            Some((address, port)) => {
+                new.connect(interface.context(), (address, port), local).is_ok()
+            }
             None => new.listen(listen).is_ok(),
         };
         debug_assert!(opened, "ports and addresses are our own");

@@ -40,16 +40,16 @@ fn every_byte_of_a_frame_is_counted() {
 }
 
 #[test]
-fn a_frame_of_64_kib_travels_whole() {
-    let host = Host::ideal();
+fn a_card_for_frames_of_64_kib_carries_them_whole() {
+    let host = Host::jumbo();
     let (a, b) = (host.vf(0), host.vf(1));
     b.post(host.buffer(2, 17 * 4096), 100).ok().unwrap();
-    let mut sent = frame(b.capabilities().mac, a.capabilities().mac, 65549, 1);
-    sent[12..14].copy_from_slice(&[0x08, 0x00]);
-    let offload = Offload { gso_type: 1, gso_size: 1448, ..Offload::default() };
+    let sent = frame(b.capabilities().mac, a.capabilities().mac, 65549, 1);
+    // A type without a size asks for nothing, but costs a context.
+    let offload = Offload { gso_type: 1, ..Offload::default() };
     host.send_with(&a, 1, &sent, offload);
     host.settle(T0);
-    assert_eq!(received(&b), [(sent, offload)]);
+    assert_eq!(received(&b), [(sent, Offload::default())]);
     let a = host.nic.counters(CardPort::Vf(0));
     assert_eq!(a.dma_read_descriptors, 6 * 16, "a context and five pieces");
     assert_eq!(a.dma_write_descriptors, 5 * 16);
@@ -95,7 +95,7 @@ fn no_receive_buffer_is_a_drop_and_holds_nobody_up() {
 
 #[test]
 fn too_long_for_the_posted_buffer_leaves_the_buffer() {
-    let host = Host::ideal();
+    let host = Host::jumbo();
     let (a, b) = (host.vf(0), host.vf(1));
     host.post(&b, 2, 1);
     let (to, from) = (b.capabilities().mac, a.capabilities().mac);

@@ -216,6 +216,12 @@ impl Host {
         buffer
     }
 
+    /// A card like it, for frames of 64 KiB.
+    pub(super) fn jumbo() -> Host {
+        let config = NicConfig { latency_ns: 0, iommu_miss_ns: 0, ..NicConfig::default() };
+        Host::new(NicConfig { max_frame: 65553, ..config })
+    }
+
     /// Posts that many buffers of 4 KiB, with 64 bytes of headroom.
     pub(super) fn post(&self, port: &Port, domain: u16, count: usize) {
         for _ in 0..count {
@@ -260,12 +266,19 @@ pub(super) fn completed(port: &Port) -> usize {
     std::iter::from_fn(|| port.completed()).count()
 }
 
+/// An envelope of that kind with that many frames in it.
+pub(super) fn envelope(to: Mac, from: Mac, kind: u8, frames: u8) -> Vec<u8> {
+    let mut envelope = frame(to, from, 100, 0);
+    envelope[12..19].copy_from_slice(&[0x88, 0xB5, 1, kind, 86, 0, frames]);
+    envelope
+}
+
 /// A frame whose payload is `mark` and on.
 pub(super) fn frame(to: Mac, from: Mac, length: usize, mark: u8) -> Vec<u8> {
     let mut frame = Vec::with_capacity(length);
     frame.extend_from_slice(&to);
     frame.extend_from_slice(&from);
-    frame.extend_from_slice(&[0x88, 0xB5]);
+    frame.extend_from_slice(&[0x88, 0xB6]);
     frame.extend((0..length - 14).map(|i| mark.wrapping_add(i as u8)));
     frame
 }

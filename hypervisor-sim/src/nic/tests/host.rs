@@ -23,7 +23,8 @@ fn send(domain: &Domain, port: &DomainPort, frame: &[u8]) {
 fn guests_exchange_frames_and_sleep_in_between() {
     let machine = Machine::new(Costs::published());
     let (a, b) = (machine.create_domain("a", 1024), machine.create_domain("b", 1024));
-    let nic = Nic::new(NicConfig::with_costs(&machine.costs())).unwrap();
+    let config = NicConfig { max_frame: 65553, ..NicConfig::with_costs(&machine.costs()) };
+    let nic = Nic::new(config).unwrap();
     let thread = NicThread::on(nic.clone(), &machine).unwrap();
     let port_a = nic.assign(CardPort::Vf(0), &a).unwrap();
     let port_b = nic.assign(CardPort::Vf(1), &b).unwrap();

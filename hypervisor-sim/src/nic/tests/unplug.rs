@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
-use xenvelope_grant::seam::{Instant, NicError, NicPort, Offload};
+use xenvelope_grant::seam::{Buffer, Instant, NicError, NicPort, Offload};
 
 use super::hardware::{completed, received};
 use super::{Host, frame};
@@ -19,10 +19,17 @@ fn an_unplugged_vf_is_never_touched_again() {
     host.send(&a, 1, &frame(mac_b, mac_a, 60, 1));
     host.nic.run(Instant(0));
     host.send(&b, 2, &frame(mac_a, mac_b, 60, 2));
+    // And one in its ring that the card was not told of.
+    let mut untold = host.buffer(2, 4096);
+    untold.put(0, &frame(mac_a, mac_b, 60, 3));
+    b.send(untold, 0..60, Offload::default()).unwrap();
     let interrupts = line.0.load(Ordering::Relaxed);
     host.nic.unplug_vf(1).unwrap();
     assert!(!b.link());
     assert_eq!(line.0.load(Ordering::Relaxed), interrupts + 1, "the driver must hear of it");
+    assert_eq!(b.in_flight(), 2, "now the driver has");
+    let counted = host.nic.counters(CardPort::Vf(1));
+    assert_eq!((counted.tx_frames, counted.link_down), (2, 2), "one was told of, one was not");
     let before = host.nic.counters(CardPort::Vf(1));
     let end = host.settle(Instant(100_000));
     let after = host.nic.counters(CardPort::Vf(1)) - before;
@@ -31,7 +38,7 @@ fn an_unplugged_vf_is_never_touched_again() {
     assert_eq!(received(&b).len(), 0);
     assert_eq!(received(&a).len(), 0);
     assert_eq!(completed(&a), 1, "the sender gets its buffer back");
-    assert_eq!((b.in_flight(), completed(&b), b.in_flight()), (1, 1, 0));
+    assert_eq!((b.in_flight(), completed(&b), b.in_flight()), (2, 2, 0));
     // Nothing goes in.
     assert_eq!(b.wanted().0, 0);
     assert!(b.post(host.buffer(2, 4096), 0).is_err());
