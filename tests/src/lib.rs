@@ -1,1 +1,7 @@
-//! End-to-end, hostile-peer and loom tests of xenvelope
+//! End-to-end, hostile-peer and loom tests of xenvelope.
+//!
+//! The tests are in `tests/tests`. Here is what several of them need.
+#![forbid(unsafe_code)]
+#![deny(missing_docs)]
+
+pub mod loom_words;

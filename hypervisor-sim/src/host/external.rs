@@ -8,7 +8,8 @@ use std::time::{Duration, Instant as StdInstant};
 use smoltcp::phy::{Device, DeviceCapabilities, Medium, RxToken, TxToken};
 use smoltcp::time::Instant as SmolInstant;
 use xenvelope_grant::seam::Instant;
-use xenvelope_switch::MacAddress;
+use xenvelope_switch::envelope::{Body, ETHER_TYPE, Envelope};
+use xenvelope_switch::{EthernetHeader, MacAddress};
 
 use super::HostError;
 use super::worker::Worker;
@@ -28,6 +29,8 @@ pub struct ExternalSnapshot {
     pub delivered_bytes: u64,
     /// Frames that the wire refused.
     pub refused: u64,
+    /// Frames that are not for it: what an envelope carries counts, not the envelope.
+    pub not_ours: u64,
 }
 
 /// What the peer's thread owns.
@@ -57,7 +60,8 @@ impl External {
         address: Ipv4Addr,
         started: StdInstant,
     ) -> Result<External, HostError> {
-        let mut wire = WireDevice { wire: Arc::new(wire), counts: ExternalSnapshot::default() };
+        let mut wire =
+            WireDevice { wire: Arc::new(wire), mac, counts: ExternalSnapshot::default() };
         let now = move || Instant(u64::try_from(started.elapsed().as_nanos()).unwrap_or(u64::MAX));
         let worker = Worker::spawn(
             "external",
@@ -98,6 +102,7 @@ impl External {
 
 struct WireDevice {
     wire: Arc<WireEnd>,
+    mac: MacAddress,
     counts: ExternalSnapshot,
 }
 
@@ -125,12 +130,37 @@ impl TxToken for WireSend<'_> {
     }
 }
 
+impl WireDevice {
+    fn is_ours(&self, frame: &[u8]) -> bool {
+        EthernetHeader::parse(frame).is_ok_and(|header| {
+            header.ether_type != ETHER_TYPE
+                && (header.destination == self.mac || header.destination.is_multicast())
+        })
+    }
+}
+
+/// How many frames of guests a frame on the wire is: an envelope whose destination has just lost
+/// its VF goes out there, as any frame to an address that the card does not know.
+fn carried(frame: &[u8]) -> u64 {
+    match Envelope::parse(frame).map(|envelope| envelope.body) {
+        Ok(Body::Deliver(deliver)) => deliver.frames.count() as u64,
+        Ok(_) => 0,
+        Err(_) => 1,
+    }
+}
+
 impl Device for WireDevice {
     type RxToken<'a> = WireReceive;
     type TxToken<'a> = WireSend<'a>;
 
     fn receive(&mut self, _: SmolInstant) -> Option<(WireReceive, WireSend<'_>)> {
-        let frame = self.wire.receive()?;
+        let frame = loop {
+            let frame = self.wire.receive()?;
+            if self.is_ours(&frame) {
+                break frame;
+            }
+            self.counts.not_ours += carried(&frame);
+        };
         self.counts.delivered += 1;
         self.counts.delivered_bytes += frame.len() as u64;
         let wire = Arc::clone(&self.wire);

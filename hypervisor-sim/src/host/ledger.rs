@@ -89,6 +89,7 @@ impl Host {
         ledger.sent += external.sent;
         ledger.delivered += external.delivered;
         drop("external/wire-full".to_owned(), external.refused);
+        drop("external/not-ours".to_owned(), external.not_ours);
         let backend = self.driver_domain.counters()?;
         ledger.made += backend.flood_extra;
         for (reason, count) in backend.reasons() {

@@ -53,6 +53,8 @@ struct Queues<B, R> {
     tx: VecDeque<Sent<B>>,
     /// Frames whose port went down before they left.
     abandoned: VecDeque<B>,
+    /// Frames that were in memory when the link went.
+    rescued: VecDeque<Arrival<B>>,
     tx_next: u32,
     tx_told: u32,
     tx_reaped: u32,
@@ -66,10 +68,10 @@ struct Queues<B, R> {
 /// registers.
 ///
 /// When the link goes away (the VF was unplugged, or broke the rules) the card has already let
-/// go of every buffer: those of frames come back by [`NicPort::completed`], those that waited for
-/// frames are dropped. Frames that were lost so are in the card's counters, those that no
-/// doorbell told of as soon as the driver next looks at the port. With the link the driver may simply post again. Dropping the port takes
-/// the VF back from the domain.
+/// go of every buffer: those of frames come back by [`NicPort::completed`], frames that were in
+/// memory by [`NicPort::receive`], and those that waited for frames are dropped. Frames that were lost so are in the card's counters, those that no
+/// doorbell told of as soon as the driver next looks at the port. With the link the driver may
+/// simply post again. Dropping the port takes the VF back from the domain.
 pub struct VfPort<B: DmaBuffer, R: DmaWords> {
     nic: Arc<Nic>,
     port: CardPort,
@@ -99,6 +101,7 @@ impl<B: DmaBuffer, R: DmaWords> VfPort<B, R> {
             tx_next: 0,
             tx_told: 0,
             tx_reaped: 0,
+            rescued: VecDeque::new(),
             rx: VecDeque::with_capacity(rx_ring),
             rx_next: 0,
             rx_told: 0,
@@ -127,6 +130,7 @@ impl<B: DmaBuffer, R: DmaWords> VfPort<B, R> {
         let epoch = self.registers.epoch();
         if queues.epoch != epoch {
             self.account_for(&queues);
+            self.rescue(&mut queues);
             queues.begin(epoch);
         }
         queues
@@ -139,6 +143,33 @@ impl<B: DmaBuffer, R: DmaWords> VfPort<B, R> {
         let unseen = |sent: &&Sent<B>| sent.end.wrapping_sub(accounted) as i32 > 0;
         let unseen = queues.tx.iter().rev().take_while(unseen);
         self.nic.count_lost(self.port, unseen.map(Sent::load));
+    }
+
+    /// Frames that were in memory before the link went are not lost: the driver empties its ring
+    /// once more. The card writes nothing of a new life before buffers are posted in it.
+    fn rescue(&self, queues: &mut Queues<B, R>) {
+        while let Some(arrival) = self.next_arrival(queues) {
+            queues.rescued.push_back(arrival);
+        }
+    }
+
+    /// The next frame that is in memory.
+    fn next_arrival(&self, queues: &mut Queues<B, R>) -> Option<Arrival<B>> {
+        let done = self.registers.rx_done(queues.epoch).unwrap_or(0);
+        while done != queues.rx_reaped {
+            let mut descriptor = Descriptor::default();
+            let at = offset(self.tx_ring, queues.rx_reaped, self.rx_ring);
+            queues.rings.copy_out(at, &mut descriptor.0);
+            queues.rx_reaped = queues.rx_reaped.wrapping_add(1);
+            let posted = queues.rx.pop_front()?;
+            let (length, offload) = descriptor.arrived();
+            // The card is trusted as any device behind an IOMMU is: not with a length.
+            if descriptor.flags() & (DONE | ERROR) == DONE && length <= posted.length {
+                let frame = posted.headroom..posted.headroom + length;
+                return Some(Arrival { buffer: posted.buffer, frame, offload });
+            }
+        }
+        None
     }
 
     fn tell_rx(&self, queues: &mut Queues<B, R>) {
@@ -301,24 +332,14 @@ impl<B: DmaBuffer, R: DmaWords> NicPort for VfPort<B, R> {
     fn receive(&self) -> Option<Arrival<B>> {
         let mut queues = self.queues();
         let queues = &mut *queues;
-        loop {
-            let done = self.registers.rx_done(queues.epoch).unwrap_or(0);
-            if done == queues.rx_reaped {
-                self.tell_rx(queues);
-                return None;
-            }
-            let mut descriptor = Descriptor::default();
-            let at = offset(self.tx_ring, queues.rx_reaped, self.rx_ring);
-            queues.rings.copy_out(at, &mut descriptor.0);
-            queues.rx_reaped = queues.rx_reaped.wrapping_add(1);
-            let posted = queues.rx.pop_front()?;
-            let (length, offload) = descriptor.arrived();
-            // The card is trusted as any device behind an IOMMU is: not with a length.
-            if descriptor.flags() & (DONE | ERROR) == DONE && length <= posted.length {
-                let frame = posted.headroom..posted.headroom + length;
-                return Some(Arrival { buffer: posted.buffer, frame, offload });
-            }
+        if let Some(rescued) = queues.rescued.pop_front() {
+            return Some(rescued);
         }
+        let arrival = self.next_arrival(queues);
+        if arrival.is_none() {
+            self.tell_rx(queues);
+        }
+        arrival
     }
 }
 

@@ -51,7 +51,7 @@ fn an_unplugged_vf_is_never_touched_again() {
     // And then everything again.
     host.nic.plug_vf(1).unwrap();
     assert!(b.link());
-    assert_eq!(b.wanted().0, 256);
+    assert_eq!(b.wanted().0, 1024);
     host.post(&b, 2, 4);
     host.send(&b, 2, &frame(mac_a, mac_b, 60, 3));
     host.send(&a, 1, &frame(mac_b, mac_a, 60, 4));
@@ -79,7 +79,7 @@ fn unplugged_and_plugged_unseen() {
     host.settle(Instant(0));
     assert_eq!(host.memory.accesses.load(Ordering::Relaxed), accesses);
     assert_eq!(completed(&a), 3);
-    assert_eq!(b.wanted().0, 256, "the posted ones were dropped");
+    assert_eq!(b.wanted().0, 1024, "the posted ones were dropped");
     host.post(&b, 2, 1);
     host.send(&a, 1, &frame(mac_b, mac_a, 60, 7));
     host.settle(Instant(0));
