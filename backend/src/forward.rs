@@ -241,7 +241,7 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
             total = self.retag(tci, frame, &mut sources)?;
         }
         if to == UPLINK {
-            return self.to_uplink(&sources, total, frame.offload);
+            return self.send_up(&sources, total, frame.offload);
         }
         let vif = self.vifs.get_mut(&to.0).ok_or(DropReason::NoDestination)?;
         let guest = vif.guest;
@@ -280,7 +280,7 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
     }
 
     /// A frame to the uplink: into a buffer of ours, since a card takes no grants.
-    fn to_uplink(
+    fn send_up(
         &mut self,
         sources: &[Source],
         total: usize,

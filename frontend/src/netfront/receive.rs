@@ -11,6 +11,7 @@ use xenvelope_grant::seam::{Buffer, Granter, Offload, ReceiveArea};
 use xenvelope_grant::{PAGE_SIZE, Words};
 
 use super::NetifError;
+use xenvelope_switch::MAX_FRAME;
 
 /// The layout of the receive ring.
 pub const LAYOUT: RingLayout = RingLayout::one_page::<RxRequest, RxResponse>();
@@ -158,7 +159,7 @@ impl<G: Granter, W: Words> Receiver<G, W> {
         if failed || count == 0 {
             return Ok(Some(Err(end)));
         }
-        match self.place(granter, &fragments[..count]) {
+        match self.place(granter, &mut fragments[..count]) {
             Some(place) => Ok(Some(Ok(NetifReceived { place, offload, end }))),
             None => Ok(Some(Err(end))),
         }
@@ -172,9 +173,23 @@ impl<G: Granter, W: Words> Receiver<G, W> {
     }
 
     /// A frame's fragments in one piece: as they lie if they follow each other, else copied.
-    fn place(&mut self, granter: &G, fragments: &[Fragment]) -> Option<Place<G::Buf>> {
+    ///
+    /// The slot of an extra info comes after the first fragment's, and its page stays empty. A
+    /// first fragment that fills its page is moved there: then it lies before the others, and
+    /// one page has been copied instead of all.
+    fn place(&mut self, granter: &G, fragments: &mut [Fragment]) -> Option<Place<G::Buf>> {
+        if let [(first, 0, PAGE_SIZE), (second, 0, _), ..] = *fragments {
+            let hole = (first + 1) % PAGES;
+            if second == hole + 1 && self.area.shift(first, hole, PAGE_SIZE) {
+                fragments[0] = (hole, 0, PAGE_SIZE);
+                self.linearised += PAGE_SIZE as u64;
+            }
+        }
         let at = |(page, offset, _): Fragment| page * PAGE_SIZE + offset;
         let total = fragments.iter().map(|(.., length)| length).sum::<usize>();
+        if total > MAX_FRAME {
+            return None;
+        }
         let start = at(fragments[0]);
         let mut end = start;
         let contiguous = fragments.iter().all(|fragment| {
@@ -187,7 +202,7 @@ impl<G: Granter, W: Words> Receiver<G, W> {
         }
         let mut buffer = granter.take(None, total).ok()?;
         let mut filled = 0;
-        for fragment in fragments {
+        for fragment in fragments.iter() {
             let into = buffer.stack_bytes_mut().get_mut(filled..filled + fragment.2)?;
             if !self.area.get(at(*fragment), into) {
                 return None;

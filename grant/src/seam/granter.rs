@@ -150,6 +150,9 @@ pub trait ReceiveArea {
     /// The bytes of `range`, counted from the area's start, if the backend has access to none
     /// of their pages.
     fn stack_bytes(&self, range: Range<usize>) -> Option<&[u8]>;
+    /// Copies the first `len` bytes of page `from` to the beginning of page `to`; `false` if the
+    /// backend still has access to one of them. Counted as moved by us.
+    fn shift(&mut self, from: usize, to: usize, len: usize) -> bool;
     /// Copies bytes out for the driver; `false` if the backend still has access to a page of
     /// theirs. Counted as moved by us.
     fn get(&self, at: usize, out: &mut [u8]) -> bool;

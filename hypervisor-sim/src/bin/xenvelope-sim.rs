@@ -144,10 +144,11 @@ fn run_flip(
             println!("one transfer, {} → {}, {} bytes a frame:", flip.from, flip.to, frame.bytes());
             for phase in &flip.phases {
                 println!(
-                    "  {:<28} {:>6.2} Gbit/s   I/O bus {:>6.1} % of the payload",
+                    "  {:<28} {:>6.2} Gbit/s   I/O bus {:>6.1} % of the payload   stood still {:>4} ms",
                     phase.name,
                     phase.gbit_per_s,
-                    phase.bus_bytes_per_payload_byte * 100.0
+                    phase.bus_bytes_per_payload_byte * 100.0,
+                    phase.stalled.as_millis()
                 );
             }
             println!(

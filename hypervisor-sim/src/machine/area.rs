@@ -83,6 +83,21 @@ impl ReceiveArea for PageArea {
         self.closed_bytes(range)
     }
 
+    fn shift(&mut self, from: usize, to: usize, len: usize) -> bool {
+        let ours = |page: usize| self.open.get(page).is_some_and(Option::is_none);
+        if !ours(from) || !ours(to) || from == to || len > PAGE_SIZE {
+            return false;
+        }
+        let gfn = |page: usize| (self.run().first() + page) as u64;
+        let memory = self.run().memory();
+        let (Some(source), Some(target)) = (memory.page(gfn(from)), memory.page(gfn(to))) else {
+            return false;
+        };
+        source.copy_to(0, target, 0, len);
+        add(&self.guest.counters.inlined_bytes, len as u64);
+        true
+    }
+
     fn get(&self, at: usize, out: &mut [u8]) -> bool {
         let range = at..at.saturating_add(out.len());
         let Some(bytes) = self.closed_bytes(range) else {

@@ -110,6 +110,9 @@ pub struct CellResult {
     pub sha256_ok: bool,
 }
 
+/// For how long a transfer may take to begin, or to end.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 /// Why a measurement failed.
 #[derive(Debug, Error)]
 pub enum MeasureError {
@@ -164,6 +167,11 @@ impl<'h> Bench<'h> {
         let ledger = self.host.settle()??;
         let before = Sample::take(self.host)?;
         let progress = self.begin(&cell.from, &cell.to, frame)?;
+        // The time of a cell is that of its payload: resolving an address may take a second, in
+        // which smoltcp asks for no other.
+        self.host.wait_for("the first payload", PATIENCE, |_| {
+            Ok(progress.bytes.load(Relaxed) > 0 || progress.broken.load(Relaxed))
+        })?;
         let started = StdInstant::now();
         while progress.bytes.load(Relaxed) < limits.bytes
             && started.elapsed() < limits.time
@@ -235,8 +243,7 @@ impl<'h> Bench<'h> {
     /// Ends a transfer at the end of its pass.
     pub(super) fn finish(&self, cell: &Cell, progress: &Progress) -> Result<(), MeasureError> {
         progress.stop.store(true, Relaxed);
-        let patience = Duration::from_secs(60);
-        let ended = self.host.wait_for("a transfer to end", patience, |_| {
+        let ended = self.host.wait_for("a transfer to end", PATIENCE, |_| {
             Ok(progress.finished.load(Relaxed) || progress.broken.load(Relaxed))
         });
         if ended.is_err() || progress.broken.load(Relaxed) {

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant as StdInstant};
 use xenvelope_backend::PairRoute;
 
 use super::{Bench, Cell, FrameSize, MeasureError, RouteName};
+use crate::stack::Progress;
 
 /// A part of the transfer.
 #[derive(Clone, Debug)]
@@ -17,6 +18,8 @@ pub struct FlipPhase {
     pub gbit_per_s: f64,
     /// DMA bytes for each byte of payload.
     pub bus_bytes_per_payload_byte: f64,
+    /// How long no payload arrived after the change: TCP's own timer, where frames were lost.
+    pub stalled: Duration,
 }
 
 /// What came of it.
@@ -39,7 +42,11 @@ pub struct FlipResult {
 /// How often the meters are read.
 const TICK: Duration = Duration::from_millis(100);
 /// What is in the rings when a route changes belongs to the old one: the meters start after it.
-const SETTLE: Duration = Duration::from_millis(150);
+const SETTLE: Duration = Duration::from_millis(100);
+/// By then whatever was on the old route has arrived or is lost.
+const UNDERWAY: Duration = Duration::from_millis(20);
+/// TCP gives up later than this, but nobody wants to watch it.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Runs the transfer, each part `time` long. `meter` is told the part, Gbit/s and bus bytes for
 /// each payload byte as they are.
@@ -67,6 +74,7 @@ pub fn flip(
                 host.unplug_vf(one)?;
             }
         }
+        let stalled = wait_for_payload(&progress);
         std::thread::sleep(SETTLE);
         let (begun, start) = (StdInstant::now(), meters());
         let mut last = (begun, start);
@@ -79,7 +87,7 @@ pub fn flip(
         }
         let (gbit_per_s, bus_bytes_per_payload_byte) =
             rates((begun, start), (StdInstant::now(), meters()));
-        phases.push(FlipPhase { name, gbit_per_s, bus_bytes_per_payload_byte });
+        phases.push(FlipPhase { name, gbit_per_s, bus_bytes_per_payload_byte, stalled });
     }
     let finished = bench.finish(&cell, &progress);
     host.plug_vf(one)?;
@@ -99,6 +107,21 @@ pub fn flip(
         passes: good,
         sha256_ok: good > 0 && bad == 0,
     }))
+}
+
+/// Waits until payload arrives again, and says how long that took.
+fn wait_for_payload(progress: &Progress) -> Duration {
+    let begun = StdInstant::now();
+    // What is underway when the route changes still arrives; then there may be a gap.
+    std::thread::sleep(UNDERWAY);
+    let before = progress.bytes.load(Relaxed);
+    while progress.bytes.load(Relaxed) == before
+        && !progress.broken.load(Relaxed)
+        && begun.elapsed() < PATIENCE
+    {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    begun.elapsed().saturating_sub(UNDERWAY)
 }
 
 /// Gbit/s, and bus bytes for each payload byte, between two readings.

@@ -49,6 +49,7 @@ struct PhaseObject<'r> {
     name: &'r str,
     gbit_per_s: f64,
     bus_bytes_per_payload_byte: f64,
+    stalled_ms: f64,
 }
 
 #[derive(Serialize)]
@@ -106,6 +107,7 @@ pub fn json(report: &Report) -> Result<String, serde_json::Error> {
                     name: phase.name,
                     gbit_per_s: phase.gbit_per_s,
                     bus_bytes_per_payload_byte: phase.bus_bytes_per_payload_byte,
+                    stalled_ms: phase.stalled.as_secs_f64() * 1000.0,
                 })
                 .collect(),
             payload_bytes: flip.payload_bytes,
