@@ -20,13 +20,9 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
     /// Takes envelopes from all guests. Whether there were any.
     pub(crate) fn take_envelopes(&mut self, now: Instant) -> bool {
         let mut busy = false;
-        let ports: Vec<u32> = self
-            .vifs
-            .iter()
-            .filter(|(_, vif)| vif.rings.as_ref().is_some_and(|rings| rings.envelopes.is_some()))
-            .map(|(port, _)| *port)
-            .collect();
-        for port in ports {
+        let mut ports = std::mem::take(&mut self.round.ports);
+        ports.extend(self.vifs.keys());
+        for port in ports.drain(..) {
             let waiting = match self.channel(port).map(|channel| channel.pending()) {
                 Some(Ok(waiting)) => waiting.min(BUDGET),
                 Some(Err(error)) => {
@@ -45,6 +41,7 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
                 self.switch_envelope(PortId(port), &slot.0, now);
             }
         }
+        self.round.ports = ports;
         busy
     }
 

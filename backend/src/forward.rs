@@ -1,19 +1,21 @@
 //! A round: frames and envelopes from everybody, to everybody.
 
+mod guests;
+mod uplink;
+
 use std::ops::Range;
 
 use arrayvec::ArrayVec;
+use xenvelope_grant::PAGE_SIZE;
 use xenvelope_grant::netif::{
     FATAL_SLOTS, NR_SLOTS_MIN, RSP_ERROR, RSP_NULL, RSP_OKAY, TxResponse,
 };
 use xenvelope_grant::seam::{Buffer, CopyOp, End, Hypervisor, Instant, NicPort, NoBuffer, Offload};
-use xenvelope_grant::{DomId, PAGE_SIZE};
-use xenvelope_switch::envelope::is_envelope;
 use xenvelope_switch::{Destination, EthernetHeader, Forward, PortId};
 
 use crate::counters::DropReason;
 use crate::driver_domain::{Backend, UPLINK};
-use crate::netback::{Assembled, Delivery, Source, assemble, plan, respond};
+use crate::netback::{Assembled, Delivery, Source, plan, respond};
 use crate::uplink::PfControl;
 
 /// Bytes of a frame's beginning that are copied to us, looked at, and delivered as they were
@@ -55,6 +57,8 @@ pub(crate) struct Round<H: Hypervisor> {
     outbound: Vec<Outbound>,
     /// Guests whose envelopes we have taken as destination.
     pub dones: Vec<u32>,
+    /// Ports to be gone through while the switch or the guests are in use.
+    pub ports: Vec<u32>,
 }
 
 impl<H: Hypervisor> Round<H> {
@@ -68,6 +72,7 @@ impl<H: Hypervisor> Round<H> {
             deliveries: Vec::new(),
             outbound: Vec::new(),
             dones: Vec::new(),
+            ports: Vec::new(),
         })
     }
 
@@ -104,105 +109,6 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
         busy
     }
 
-    /// Takes requests from all guests and fetches the beginnings of their frames with one call.
-    fn take_from_guests(&mut self) -> bool {
-        let mut hostile = None;
-        'guests: for (port, vif) in &mut self.vifs {
-            let Some(rings) = &mut vif.rings else {
-                continue;
-            };
-            for _ in 0..GUEST_BUDGET {
-                if self.round.taken.len() >= FRAMES {
-                    break 'guests;
-                }
-                let frame = match rings.tx.pending() {
-                    Ok(0) => break,
-                    Ok(waiting) => assemble(&mut rings.tx, waiting),
-                    Err(error) => Err(error.into()),
-                };
-                match frame {
-                    Ok(frame) => {
-                        let first = self.round.headers.len();
-                        let slot = if frame.refused { None } else { self.round.slot() };
-                        let Some(slot) = slot else {
-                            self.round.taken.push((*port, frame, first..first, 0));
-                            continue;
-                        };
-                        let mut at = slot;
-                        let mut left = HEADERS.min(frame.total as usize);
-                        for piece in &frame.fragments {
-                            let len = left.min(piece.len as usize);
-                            if len == 0 {
-                                break;
-                            }
-                            let src = End::Foreign {
-                                dom: vif.guest,
-                                gref: piece.gref,
-                                offset: piece.offset,
-                            };
-                            let dst = End::Local { buffer: 0, offset: at as u32 };
-                            self.round.headers.push(CopyOp::new(src, dst, len as u16));
-                            at += len;
-                            left -= len;
-                        }
-                        let ops = first..self.round.headers.len();
-                        self.round.taken.push((*port, frame, ops, slot));
-                    }
-                    Err(error) => {
-                        tracing::warn!(guest = %vif.guest, %error, "guest broke netif, closing");
-                        hostile = Some(*port);
-                        break;
-                    }
-                }
-            }
-        }
-        if let Some(port) = hostile {
-            self.round.taken.retain(|(from, ..)| *from != port);
-            self.counters.closed_hostile += 1;
-            self.close_vif(port);
-        }
-        !self.round.taken.is_empty()
-    }
-
-    /// Sends what was taken through the switch.
-    fn switch_taken(&mut self, now: Instant) {
-        if self.round.taken.is_empty() {
-            return;
-        }
-        let mut headers = std::mem::take(&mut self.round.headers);
-        let fetched =
-            headers.is_empty() || self.host.copy(&mut headers, &mut self.round.buffers).is_ok();
-        let mut taken = std::mem::take(&mut self.round.taken);
-        for (port, frame, ops, slot) in &mut taken {
-            let seen = fetched && headers[ops.clone()].iter().all(|op| op.status.check().is_ok());
-            // Answered when the second call has copied, in the order of the requests.
-            frame.refused |= !seen || ops.start == ops.end;
-            if !frame.refused {
-                self.switch_frame(*port, frame, *slot, now);
-            }
-        }
-        headers.clear();
-        self.round.headers = headers;
-        self.round.taken = taken;
-    }
-
-    fn switch_frame(&mut self, port: u32, frame: &Assembled, slot: usize, now: Instant) {
-        self.counters.netif_in += 1;
-        let Some(guest) = self.vifs.get(&port).map(|vif| vif.guest) else {
-            return;
-        };
-        let total = frame.total as usize;
-        let seen = HEADERS.min(total);
-        let mut bytes = [0; 18];
-        self.round.buffers[0].get(slot, &mut bytes);
-        let Ok(header) = EthernetHeader::parse(&bytes[..seen.min(18)]) else {
-            return self.counters.drop_frames(DropReason::Malformed, 1);
-        };
-        let sources = pieces(slot, seen, guest, frame);
-        let offload = frame.offload;
-        self.pass_on(PortId(port), &Frame { header, slot, sources: &sources, total, offload }, now);
-    }
-
     /// Finds the destinations of a frame and plans its delivery to each.
     pub(crate) fn pass_on(&mut self, from: PortId, frame: &Frame<'_>, now: Instant) {
         match self.switch.ingress(from, &frame.header, now.0) {
@@ -213,16 +119,18 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
                 }
             }
             Ok(Forward { vid, to: Destination::Flood }) => {
-                let ports: Vec<PortId> = self.switch.flood_ports(vid, from).collect();
+                let mut ports = std::mem::take(&mut self.round.ports);
+                ports.extend(self.switch.flood_ports(vid, from).map(|port| port.0));
                 self.counters.flood_extra += (ports.len() as u64).saturating_sub(1);
                 if ports.is_empty() {
                     self.counters.drop_frames(DropReason::NoDestination, 1);
                 }
-                for to in ports {
-                    if let Err(reason) = self.deliver(to, vid, frame) {
+                for to in ports.drain(..) {
+                    if let Err(reason) = self.deliver(PortId(to), vid, frame) {
                         self.counters.drop_frames(reason, 1);
                     }
                 }
+                self.round.ports = ports;
             }
         }
     }
@@ -279,100 +187,6 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
         Ok(frame.total - old_len + new_len)
     }
 
-    /// A frame to the uplink: into a buffer of ours, since a card takes no grants.
-    fn send_up(
-        &mut self,
-        sources: &[Source],
-        total: usize,
-        offload: Offload,
-    ) -> Result<(), DropReason> {
-        if self.uplink.is_none() {
-            return Err(DropReason::NoDestination);
-        }
-        let buffer = self.round.buffers.len();
-        self.round.buffers.push(self.host.take(None, total).map_err(|_| DropReason::NoBuffer)?);
-        let first = self.round.ops.len();
-        let mut at = 0;
-        let mut local = None;
-        for source in sources {
-            let (mut end, mut left) = (source.end, source.len);
-            if let End::Local { offset, .. } = end {
-                // Ours already: no call is needed for it.
-                local = Some((offset as usize, at, left));
-                at += left;
-                continue;
-            }
-            while left > 0 {
-                let piece = left.min(PAGE_SIZE - at % PAGE_SIZE);
-                let dst = End::Local { buffer: buffer as u16, offset: at as u32 };
-                self.round.ops.push(CopyOp::new(end, dst, piece as u16));
-                if let End::Foreign { offset, .. } = &mut end {
-                    *offset = offset.wrapping_add(piece as u16);
-                }
-                at += piece;
-                left -= piece;
-            }
-        }
-        if let Some((from, to, len)) = local {
-            let mut bytes = [0; SLOT];
-            self.round.buffers[0].get(from, &mut bytes[..len]);
-            self.round.buffers[buffer].put(to, &bytes[..len]);
-        }
-        let ops = first..self.round.ops.len();
-        self.round.outbound.push(Outbound { buffer, length: total, ops, offload });
-        Ok(())
-    }
-
-    /// Frames and envelopes that came in by the uplink.
-    fn take_from_uplink(&mut self, now: Instant) -> bool {
-        let mut busy = false;
-        for _ in 0..FRAMES {
-            let Some(arrival) = self.uplink.as_ref().and_then(NicPort::receive) else {
-                break;
-            };
-            busy = true;
-            self.counters.uplink_in += 1;
-            let total = arrival.frame.len();
-            let seen = HEADERS.min(total);
-            let mut bytes = [0; SLOT - SLOT_START];
-            let envelope = {
-                let head = &mut bytes[..18.min(total)];
-                arrival.buffer.get(arrival.frame.start, head);
-                is_envelope(head)
-            };
-            if envelope {
-                let bytes = &mut bytes[..total.min(SLOT - SLOT_START)];
-                arrival.buffer.get(arrival.frame.start, bytes);
-                self.switch_envelope(UPLINK, bytes, now);
-                continue;
-            }
-            let (Some(slot), Ok(header)) =
-                (self.round.slot(), EthernetHeader::parse(&bytes[..18.min(total)]))
-            else {
-                self.counters.drop_frames(DropReason::Malformed, 1);
-                continue;
-            };
-            arrival.buffer.get(arrival.frame.start, &mut bytes[..seen]);
-            self.round.buffers[0].put(slot, &bytes[..seen]);
-            let buffer = self.round.buffers.len() as u16;
-            let mut sources = Sources::new();
-            sources.push(Source { end: End::Local { buffer: 0, offset: slot as u32 }, len: seen });
-            let mut at = arrival.frame.start + seen;
-            while at < arrival.frame.end {
-                let len = (PAGE_SIZE - at % PAGE_SIZE).min(arrival.frame.end - at);
-                let end = End::Local { buffer, offset: at as u32 };
-                if sources.try_push(Source { end, len }).is_err() {
-                    break;
-                }
-                at += len;
-            }
-            self.round.buffers.push(arrival.buffer);
-            let frame = Frame { header, slot, sources: &sources, total, offload: arrival.offload };
-            self.pass_on(UPLINK, &frame, now);
-        }
-        busy
-    }
-
     /// The second call of the round, and the answers.
     fn copy_all(&mut self) {
         let copied = self.round.ops.is_empty()
@@ -390,18 +204,13 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
                 respond(&mut rings.rx, &delivery, whole);
             }
         }
-        let mut outbound: Vec<Outbound> = round.outbound.drain(..).collect();
-        // Buffers leave from the end, so that the others keep their places.
-        outbound.sort_by_key(|frame| frame.buffer);
-        let mut leaving: Vec<Option<H::Buf>> = round.buffers.drain(1..).map(Some).collect();
-        for frame in outbound {
-            let whole =
-                copied && round.ops[frame.ops.clone()].iter().all(|op| op.status.check().is_ok());
-            let (Some(uplink), Some(buffer)) =
-                (&self.uplink, leaving.get_mut(frame.buffer - 1).and_then(Option::take))
-            else {
-                continue;
-            };
+        // Frames to the uplink were given buffers in the order in which they leave; all other
+        // buffers but the scratch buffer have been copied from, and go back.
+        let mut outbound = round.outbound.drain(..).peekable();
+        for (index, buffer) in round.buffers.drain(1..).enumerate() {
+            let Some(frame) = outbound.next_if(|frame| frame.buffer == index + 1) else { continue };
+            let whole = copied && round.ops[frame.ops].iter().all(|op| op.status.check().is_ok());
+            let Some(uplink) = &self.uplink else { continue };
             if !whole {
                 self.counters.drop_frames(DropReason::CopyFailed, 1);
             } else if uplink.send(buffer, 0..frame.length, frame.offload).is_ok() {
@@ -410,6 +219,7 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
                 self.counters.drop_frames(DropReason::Uplink, 1);
             }
         }
+        drop(outbound);
         for (port, frame, ..) in round.taken.drain(..) {
             let Some(rings) = self.vifs.get_mut(&port).and_then(|vif| vif.rings.as_mut()) else {
                 continue;
@@ -457,23 +267,4 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
             uplink.kick();
         }
     }
-}
-
-/// The pieces of a frame of a guest's: its beginning in the scratch buffer, the rest in its
-/// pages.
-fn pieces(slot: usize, seen: usize, guest: DomId, frame: &Assembled) -> Sources {
-    let mut sources = Sources::new();
-    sources.push(Source { end: End::Local { buffer: 0, offset: slot as u32 }, len: seen });
-    let mut skip = seen;
-    for piece in &frame.fragments {
-        let here = skip.min(piece.len as usize);
-        skip -= here;
-        let len = piece.len as usize - here;
-        if len > 0 {
-            let offset = piece.offset + here as u16;
-            let end = End::Foreign { dom: guest, gref: piece.gref, offset };
-            sources.push(Source { end, len });
-        }
-    }
-    sources
 }

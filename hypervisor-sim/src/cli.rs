@@ -22,11 +22,11 @@ pub struct Arguments {
     pub file: Option<PathBuf>,
 
     /// Seconds for each cell, unless 256 MB are through before
-    #[arg(long, value_name = "SECONDS", default_value = "1", value_parser = seconds)]
+    #[arg(long, value_name = "SECONDS", default_value = "1", value_parser = seconds, allow_negative_numbers = true)]
     pub seconds: Duration,
 
     /// Envelope guests, 1 to 200; the last has no VF, nor have those for whom none is left
-    #[arg(long, value_name = "N", default_value = "4", value_parser = clap::value_parser!(u16).range(1..=200), conflicts_with = "guest")]
+    #[arg(long, value_name = "N", default_value = "4", value_parser = guests, allow_negative_numbers = true, conflicts_with = "guest")]
     pub guests: u16,
 
     /// An envelope guest: mac=02:00:00:00:00:01 or mac=...,vf; may be given more than once
@@ -34,7 +34,7 @@ pub struct Arguments {
     pub guest: Vec<GuestArgument>,
 
     /// VFs that the card has, 0 to 60
-    #[arg(long, value_name = "N", default_value = "8", value_parser = clap::value_parser!(u8).range(0..=60))]
+    #[arg(long, value_name = "N", default_value = "8", value_parser = vfs, allow_negative_numbers = true)]
     pub vfs: u8,
 
     /// Measure this route only; may be given more than once
@@ -42,11 +42,11 @@ pub struct Arguments {
     pub route: Vec<RouteName>,
 
     /// Measure at this frame size only, 576 to 65536 bytes; may be given more than once
-    #[arg(long, value_name = "BYTES", value_parser = frame)]
+    #[arg(long, value_name = "BYTES", value_parser = frame, allow_negative_numbers = true)]
     pub frame: Vec<FrameSize>,
 
     /// What the I/O bus carries in each direction [default: no limit]
-    #[arg(long, value_name = "GBIT", value_parser = bus)]
+    #[arg(long, value_name = "GBIT", value_parser = bus, allow_negative_numbers = true)]
     pub bus_gbit: Option<f64>,
 
     /// A hypercall, an event, an IOMMU miss and the card's latency cost nothing
@@ -75,10 +75,15 @@ impl FromStr for GuestArgument {
         let (mut mac, mut vf) = (None, false);
         for part in text.split(',') {
             match part.split_once('=') {
+                Some(("mac", _)) if mac.is_some() => return Err("mac is given twice".to_owned()),
                 Some(("mac", value)) => {
                     let parsed = value.parse::<MacAddress>().map_err(|cause| cause.to_string())?;
+                    if parsed == MacAddress([0; 6]) {
+                        return Err(format!("no guest can have the address {parsed}"));
+                    }
                     mac = Some(parsed);
                 }
+                None if part == "vf" && vf => return Err("vf is given twice".to_owned()),
                 None if part == "vf" => vf = true,
                 _ => return Err(format!("{part:?} is neither mac=ADDRESS nor vf")),
             }
@@ -86,6 +91,16 @@ impl FromStr for GuestArgument {
         let mac = mac.ok_or("a guest needs mac=ADDRESS")?;
         Ok(GuestArgument { mac, vf })
     }
+}
+
+fn guests(text: &str) -> Result<u16, String> {
+    let asked = text.parse().ok().filter(|guests| (1..=200).contains(guests));
+    asked.ok_or_else(|| "give a whole number from 1 to 200".to_owned())
+}
+
+fn vfs(text: &str) -> Result<u8, String> {
+    let asked = text.parse().ok().filter(|vfs| (0..=60).contains(vfs));
+    asked.ok_or_else(|| "give a whole number from 0 to 60".to_owned())
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {

@@ -1,0 +1,108 @@
+//! Frames to and from the uplink.
+
+use xenvelope_grant::PAGE_SIZE;
+use xenvelope_grant::seam::{Buffer, CopyOp, End, Hypervisor, Instant, NicPort, Offload};
+use xenvelope_switch::EthernetHeader;
+use xenvelope_switch::envelope::is_envelope;
+
+use super::{FRAMES, Frame, HEADERS, Outbound, SLOT, SLOT_START, Sources};
+use crate::counters::DropReason;
+use crate::driver_domain::{Backend, UPLINK};
+use crate::netback::Source;
+use crate::uplink::PfControl;
+
+impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
+    /// A frame to the uplink: into a buffer of ours, since a card takes no grants.
+    pub(super) fn send_up(
+        &mut self,
+        sources: &[Source],
+        total: usize,
+        offload: Offload,
+    ) -> Result<(), DropReason> {
+        if self.uplink.is_none() {
+            return Err(DropReason::NoDestination);
+        }
+        let buffer = self.round.buffers.len();
+        self.round.buffers.push(self.host.take(None, total).map_err(|_| DropReason::NoBuffer)?);
+        let first = self.round.ops.len();
+        let mut at = 0;
+        let mut local = None;
+        for source in sources {
+            let (mut end, mut left) = (source.end, source.len);
+            if let End::Local { offset, .. } = end {
+                // Ours already: no call is needed for it.
+                local = Some((offset as usize, at, left));
+                at += left;
+                continue;
+            }
+            while left > 0 {
+                let piece = left.min(PAGE_SIZE - at % PAGE_SIZE);
+                let dst = End::Local { buffer: buffer as u16, offset: at as u32 };
+                self.round.ops.push(CopyOp::new(end, dst, piece as u16));
+                if let End::Foreign { offset, .. } = &mut end {
+                    *offset = offset.wrapping_add(piece as u16);
+                }
+                at += piece;
+                left -= piece;
+            }
+        }
+        if let Some((from, to, len)) = local {
+            let mut bytes = [0; SLOT];
+            self.round.buffers[0].get(from, &mut bytes[..len]);
+            self.round.buffers[buffer].put(to, &bytes[..len]);
+        }
+        let ops = first..self.round.ops.len();
+        self.round.outbound.push(Outbound { buffer, length: total, ops, offload });
+        Ok(())
+    }
+
+    /// Frames and envelopes that came in by the uplink.
+    pub(super) fn take_from_uplink(&mut self, now: Instant) -> bool {
+        let mut busy = false;
+        for _ in 0..FRAMES {
+            let Some(arrival) = self.uplink.as_ref().and_then(NicPort::receive) else {
+                break;
+            };
+            busy = true;
+            self.counters.uplink_in += 1;
+            let total = arrival.frame.len();
+            let seen = HEADERS.min(total);
+            let mut bytes = [0; SLOT - SLOT_START];
+            let envelope = {
+                let head = &mut bytes[..18.min(total)];
+                arrival.buffer.get(arrival.frame.start, head);
+                is_envelope(head)
+            };
+            if envelope {
+                let bytes = &mut bytes[..total.min(SLOT - SLOT_START)];
+                arrival.buffer.get(arrival.frame.start, bytes);
+                self.switch_envelope(UPLINK, bytes, now);
+                continue;
+            }
+            let (Some(slot), Ok(header)) =
+                (self.round.slot(), EthernetHeader::parse(&bytes[..18.min(total)]))
+            else {
+                self.counters.drop_frames(DropReason::Malformed, 1);
+                continue;
+            };
+            arrival.buffer.get(arrival.frame.start, &mut bytes[..seen]);
+            self.round.buffers[0].put(slot, &bytes[..seen]);
+            let buffer = self.round.buffers.len() as u16;
+            let mut sources = Sources::new();
+            sources.push(Source { end: End::Local { buffer: 0, offset: slot as u32 }, len: seen });
+            let mut at = arrival.frame.start + seen;
+            while at < arrival.frame.end {
+                let len = (PAGE_SIZE - at % PAGE_SIZE).min(arrival.frame.end - at);
+                let end = End::Local { buffer, offset: at as u32 };
+                if sources.try_push(Source { end, len }).is_err() {
+                    break;
+                }
+                at += len;
+            }
+            self.round.buffers.push(arrival.buffer);
+            let frame = Frame { header, slot, sources: &sources, total, offload: arrival.offload };
+            self.pass_on(UPLINK, &frame, now);
+        }
+        busy
+    }
+}
