@@ -145,6 +145,8 @@ pub struct Frontend<H: Hypervisor, N: NicPort<Buf = H::Buf>> {
 pub(crate) const OUTBOX: usize = 512;
 /// Frames that wait for the stack.
 pub(crate) const INBOX: usize = 2048;
+/// How often a route that is to drain is looked at.
+const HOLDING: Duration = Duration::from_micros(500);
 /// How often outstanding grants and the table's heartbeat are looked at.
 const HOUSEKEEPING: Duration = Duration::from_millis(20);
 
@@ -246,6 +248,10 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
         if !self.dones_due.is_empty() {
             until = until.min(self.host.now() + self.config.done_delay);
         }
+        if self.holding() {
+            // That an older route has drained is not always told by an event.
+            until = until.min(self.host.now() + HOLDING);
+        }
         if self.ask_for_events() {
             return;
         }
@@ -267,6 +273,12 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
                 vf.unmask();
             }
         }
+    }
+
+    /// Whether frames wait for an older route to drain.
+    fn holding(&mut self) -> bool {
+        !self.default_flow.held.is_empty()
+            || self.peers.iter_mut().any(|(_, peer)| !peer.flow.held.is_empty())
     }
 
     /// Asks every ring for an event, and says whether one has something already.
@@ -315,6 +327,7 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
             }
             peer.retry_pinned(host);
         }
+        peers.forget_idle(host, now);
     }
 
     /// The driver domain broke the protocol, or closed: the connection ends, everything that was

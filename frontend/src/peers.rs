@@ -4,6 +4,7 @@
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use core::ops::Range;
+use core::time::Duration;
 
 use xenvelope_grant::Peer;
 use xenvelope_grant::seam::{Granter, Host, Instant, Offload, Pinned};
@@ -21,6 +22,11 @@ pub struct Staged<B> {
     /// Checksum and segmentation state.
     pub offload: Offload,
 }
+
+/// How long an idle peer is remembered. A peer that comes back later begins a new epoch.
+const MEMORY: Duration = Duration::from_secs(60);
+/// How long one that broke the protocol is.
+const MEMORY_OF_HOSTILE: Duration = Duration::from_secs(3600);
 
 /// Which way frames of a flow go.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -64,6 +70,8 @@ pub struct PeerState<G: Granter> {
     pub done_wanted: bool,
     /// Grants that could not be taken back: the peer uses them.
     pub pinned: Vec<G::Out>,
+    /// When it last sent us something or was sent something.
+    pub used_at: Instant,
     /// It broke the protocol: nothing is sent to it any more, and nothing taken from it.
     pub closed: bool,
 }
@@ -78,6 +86,7 @@ impl<G: Granter + Host> PeerState<G> {
             done_to: None,
             done_wanted: false,
             pinned: Vec::new(),
+            used_at: Instant::default(),
             closed: false,
         }
     }
@@ -104,6 +113,13 @@ impl<G: Granter + Host> PeerState<G> {
                 self.pinned.push(out);
             }
         }
+    }
+
+    /// Whether there is any reason to remember it at `now`. One that broke the protocol is
+    /// remembered for longer.
+    pub fn is_of_use(&self, now: Instant) -> bool {
+        let memory = if self.closed { MEMORY_OF_HOSTILE } else { MEMORY };
+        self.cost() > 0 || !self.flow.held.is_empty() || now.since(self.used_at) < memory
     }
 
     /// A new epoch: everything outstanding is taken back.
@@ -142,8 +158,14 @@ impl<G: Granter + Host> Peers<G> {
         self.0.iter_mut().map(|(peer, state)| (*peer, state))
     }
 
-    /// Forgets peers for which `keep` is false.
-    pub fn retain(&mut self, mut keep: impl FnMut(Peer, &mut PeerState<G>) -> bool) {
-        self.0.retain(|peer, state| keep(*peer, state));
+    /// Forgets peers that are of no use any more: a host sees many guests come and go.
+    pub fn forget_idle(&mut self, host: &G, now: Instant) {
+        self.0.retain(|peer, state| {
+            let keep = state.is_of_use(now);
+            if !keep {
+                host.forget(*peer);
+            }
+            keep
+        });
     }
 }

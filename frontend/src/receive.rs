@@ -200,11 +200,8 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
             };
             match driver.receive.receive(&self.host) {
                 Ok(None) => break,
-                Ok(Some(Err(end))) => {
-                    driver.receive.release(end);
-                    self.drop_one(DropReason::BadResponse);
-                }
-                Ok(Some(Ok(NetifReceived { place, offload, end }))) => {
+                Ok(Some(None)) => self.drop_one(DropReason::BadResponse),
+                Ok(Some(Some(NetifReceived { place, offload, end }))) => {
                     self.counters.linearised_bytes += driver.receive.take_linearised();
                     let mut head = [0; 18];
                     let (received, seen) = match place {
@@ -218,7 +215,6 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
                         Place::Buffer(buffer, length) => {
                             let seen = length.min(head.len());
                             buffer.get(0, &mut head[..seen]);
-                            driver.receive.release(end);
                             (Received::Owned { buffer, frame: 0..length, offload }, seen)
                         }
                     };
@@ -261,8 +257,8 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
 
     /// A frame in the receive area that nobody will read.
     fn discard(&mut self, received: Received<H::Buf>) {
-        if let (Received::Area { end, .. }, Some(driver)) = (received, &mut self.driver) {
-            driver.receive.release(end);
+        if let (Received::Area { .. }, Some(driver)) = (received, &mut self.driver) {
+            driver.receive.discard();
         }
     }
 
@@ -297,7 +293,10 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
                     }
                 }
             };
-            if self.inbox.len() >= INBOX {
+            if received.in_area() && self.driver.is_none() {
+                // The connection ended while the batch was being gathered.
+                self.drop_one(DropReason::BadResponse);
+            } else if self.inbox.len() >= INBOX {
                 self.discard(received);
                 self.drop_one(DropReason::InboxFull);
             } else {

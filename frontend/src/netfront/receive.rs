@@ -45,6 +45,8 @@ pub struct Receiver<G: Granter, W> {
     next: u32,
     /// The ring index up to which pages may be let again.
     released: u32,
+    /// Frames in the area that have been handed out and not been read.
+    unread: u32,
     /// Bytes copied to put frames into one piece.
     linearised: u64,
 }
@@ -69,7 +71,7 @@ impl<G: Granter, W: Words> Receiver<G, W> {
     /// A ring in new pages over an area of [`PAGES`] pages.
     pub fn new(words: W, area: G::Area) -> Receiver<G, W> {
         let ring = Front::new(words, LAYOUT);
-        Receiver { ring, area, next: 0, released: 0, linearised: 0 }
+        Receiver { ring, area, next: 0, released: 0, unread: 0, linearised: 0 }
     }
 
     /// Lets all pages that are free to the driver domain. Whether it wants an event: with
@@ -97,9 +99,25 @@ impl<G: Granter, W: Words> Receiver<G, W> {
         self.ring.publish()
     }
 
-    /// The pages of frames up to ring index `end` have been read.
+    /// The oldest frame that was handed out, which ends at ring index `end`, has been read: its
+    /// pages may be let again, and those of all before it.
     pub fn release(&mut self, end: u32) {
-        self.released = end;
+        self.unread = self.unread.saturating_sub(1);
+        self.released = if self.unread == 0 { self.next } else { end };
+    }
+
+    /// A frame that was handed out will not be read. Its pages may be let again when all before
+    /// it have been read: pages are let in ring order.
+    pub fn discard(&mut self) {
+        self.unread = self.unread.saturating_sub(1);
+        self.skip();
+    }
+
+    /// What was taken from the ring and not handed out needs no pages.
+    fn skip(&mut self) {
+        if self.unread == 0 {
+            self.released = self.next;
+        }
     }
 
     /// Bytes copied to put frames into one piece, since the last time.
@@ -107,13 +125,13 @@ impl<G: Granter, W: Words> Receiver<G, W> {
         core::mem::take(&mut self.linearised)
     }
 
-    /// The next frame. `Ok(None)` if none is whole yet; a frame that the driver domain marked as
-    /// failed, or that cannot be taken, is `Some(Err(end))`.
-    #[allow(clippy::type_complexity)]
+    /// The next frame, if one has come. A frame that the driver domain marked as failed, or that
+    /// cannot be taken, is `Some(None)`. One in the area is to be given back by
+    /// [`Receiver::release`] or [`Receiver::discard`].
     pub fn receive(
         &mut self,
         granter: &G,
-    ) -> Result<Option<Result<NetifReceived<G::Buf>, u32>>, NetifError> {
+    ) -> Result<Option<Option<NetifReceived<G::Buf>>>, NetifError> {
         let waiting = self.ring.pending()?;
         if waiting == 0 {
             return Ok(None);
@@ -156,13 +174,13 @@ impl<G: Granter, W: Words> Receiver<G, W> {
             count += 1;
         }
         let end = self.next;
-        if failed || count == 0 {
-            return Ok(Some(Err(end)));
+        let place = if failed { None } else { self.place(granter, &mut fragments[..count]) };
+        if let Some(Place::Area(_)) = place {
+            self.unread += 1;
+        } else {
+            self.skip();
         }
-        match self.place(granter, &mut fragments[..count]) {
-            Some(place) => Ok(Some(Ok(NetifReceived { place, offload, end }))),
-            None => Ok(Some(Err(end))),
-        }
+        Ok(Some(place.map(|place| NetifReceived { place, offload, end })))
     }
 
     /// The next response, and the page that belongs to its slot.

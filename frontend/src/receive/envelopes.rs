@@ -43,6 +43,7 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
         if state.closed {
             return self.counters.drop_frames(DropReason::PeerClosed, frames);
         }
+        state.used_at = now;
         state.done_to = Some(Addresses {
             destination: envelope.header.source,
             source: self.mac,

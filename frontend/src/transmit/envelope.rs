@@ -125,6 +125,7 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
             peer.take_back(&self.host, out, &mut self.counters);
             return self.drop_one(DropReason::Malformed);
         }
+        peer.used_at = now;
         peer.send.keep(sequence, out, now);
         self.counters.granted_frames += 1;
         // What travels in the envelope is not copied: the Ethernet header, inspected bytes.
