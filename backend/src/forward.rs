@@ -3,6 +3,7 @@
 mod guests;
 mod uplink;
 
+use std::collections::VecDeque;
 use std::ops::Range;
 
 use arrayvec::ArrayVec;
@@ -33,6 +34,9 @@ const SLOTS: usize = 256;
 /// Frames that one guest gets in a round before others have their turn.
 const GUEST_BUDGET: usize = 64;
 
+/// Frames that may wait for room in the uplink's ring: a burst of each of some guests.
+const LEAVING: usize = 1024;
+
 /// Pieces of one frame: its beginning in the scratch buffer, the rest in the sender's pages.
 pub(crate) type Sources = ArrayVec<Source, { NR_SLOTS_MIN + 2 }>;
 
@@ -41,6 +45,13 @@ struct Outbound {
     buffer: usize,
     length: usize,
     ops: Range<usize>,
+    offload: Offload,
+}
+
+/// A frame that waits for room in the uplink's ring.
+pub(crate) struct Leaving<B> {
+    buffer: B,
+    length: usize,
     offload: Offload,
 }
 
@@ -55,6 +66,8 @@ pub(crate) struct Round<H: Hypervisor> {
     taken: Vec<(u32, Assembled, Range<usize>, usize)>,
     deliveries: Vec<(u32, Delivery)>,
     outbound: Vec<Outbound>,
+    /// Frames that wait for room in the uplink's ring.
+    pub leaving: VecDeque<Leaving<H::Buf>>,
     /// Guests whose envelopes we have taken as destination.
     pub dones: Vec<u32>,
     /// Ports to be gone through while the switch or the guests are in use.
@@ -71,6 +84,7 @@ impl<H: Hypervisor> Round<H> {
             taken: Vec::new(),
             deliveries: Vec::new(),
             outbound: Vec::new(),
+            leaving: VecDeque::new(),
             dones: Vec::new(),
             ports: Vec::new(),
         })
@@ -210,13 +224,16 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
         for (index, buffer) in round.buffers.drain(1..).enumerate() {
             let Some(frame) = outbound.next_if(|frame| frame.buffer == index + 1) else { continue };
             let whole = copied && round.ops[frame.ops].iter().all(|op| op.status.check().is_ok());
-            let Some(uplink) = &self.uplink else { continue };
             if !whole {
                 self.counters.drop_frames(DropReason::CopyFailed, 1);
-            } else if uplink.send(buffer, 0..frame.length, frame.offload).is_ok() {
-                self.counters.uplink_out += 1;
-            } else {
+            } else if round.leaving.len() >= LEAVING {
                 self.counters.drop_frames(DropReason::Uplink, 1);
+            } else {
+                round.leaving.push_back(Leaving {
+                    buffer,
+                    length: frame.length,
+                    offload: frame.offload,
+                });
             }
         }
         drop(outbound);
@@ -252,8 +269,8 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
                 self.host.notify(&rings.port);
             }
         }
+        self.drain_leaving();
         if let Some(uplink) = &self.uplink {
-            while uplink.completed().is_some() {}
             let (mut count, length) = uplink.wanted();
             while count > 0 {
                 let Ok(buffer) = self.host.take(None, length) else {

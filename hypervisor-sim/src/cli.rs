@@ -25,7 +25,8 @@ pub struct Arguments {
     #[arg(long, value_name = "SECONDS", default_value = "1", value_parser = seconds, allow_negative_numbers = true)]
     pub seconds: Duration,
 
-    /// Envelope guests, 1 to 200; the last has no VF, nor have those for whom none is left
+    /// Envelope guests, 1 to 200; of three or more the last has no VF, nor have those for whom
+    /// none is left
     #[arg(long, value_name = "N", default_value = "4", value_parser = guests, allow_negative_numbers = true, conflicts_with = "guest")]
     pub guests: u16,
 
@@ -78,7 +79,7 @@ impl FromStr for GuestArgument {
                 Some(("mac", _)) if mac.is_some() => return Err("mac is given twice".to_owned()),
                 Some(("mac", value)) => {
                     let parsed = value.parse::<MacAddress>().map_err(|cause| cause.to_string())?;
-                    if parsed == MacAddress([0; 6]) {
+                    if [[0; 6], NicConfig::default().pf_mac].contains(&parsed.0) {
                         return Err(format!("no guest can have the address {parsed}"));
                     }
                     mac = Some(parsed);
@@ -120,7 +121,7 @@ fn frame(text: &str) -> Result<FrameSize, String> {
 
 fn bus(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
-        Ok(gbit) if gbit >= 0.01 && gbit <= 100_000.0 => Ok(gbit),
+        Ok(gbit) if (0.01..=100_000.0).contains(&gbit) => Ok(gbit),
         _ => Err("a bus carries from 0.01 to 100000 Gbit/s".to_owned()),
     }
 }
@@ -135,8 +136,10 @@ impl Arguments {
     pub fn host(&self) -> HostSpec {
         let vfs = usize::from(self.vfs);
         let mut guests: Vec<GuestSpec> = if self.guest.is_empty() {
-            // The last has none: a guest without a VF is part of every host.
-            let with_vf = usize::from(self.guests).saturating_sub(1).min(vfs);
+            // From three on the last has none: a guest without a VF is part of a host. Fewer all
+            // have one, so that two can meet in the card.
+            let asked = usize::from(self.guests);
+            let with_vf = if asked > 2 { asked - 1 } else { asked }.min(vfs);
             (0..usize::from(self.guests))
                 .map(|index| guest(index, numbered_mac(index), index < with_vf))
                 .collect()

@@ -3,10 +3,10 @@
 mod json;
 mod sentences;
 mod table;
+mod text;
 
 pub use json::json;
-pub use sentences::sentences;
-pub use table::table;
+pub use text::{flip_text, text};
 
 use crate::host::Ledger;
 use crate::machine::Costs;

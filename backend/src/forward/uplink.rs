@@ -1,40 +1,51 @@
 //! Frames to and from the uplink.
 
 use xenvelope_grant::PAGE_SIZE;
-use xenvelope_grant::seam::{Buffer, CopyOp, End, Hypervisor, Instant, NicPort, Offload};
+use xenvelope_grant::seam::{
+    Buffer, CopyOp, End, Hypervisor, Instant, NicError, NicPort, Offload, Unsent,
+};
 use xenvelope_switch::EthernetHeader;
 use xenvelope_switch::envelope::is_envelope;
 
-use super::{FRAMES, Frame, HEADERS, Outbound, SLOT, SLOT_START, Sources};
+use super::{FRAMES, Frame, HEADERS, Leaving, Outbound, SLOT, SLOT_START, Sources};
 use crate::counters::DropReason;
 use crate::driver_domain::{Backend, UPLINK};
-use crate::netback::Source;
+use crate::netback::{Source, locate_checksum};
 use crate::uplink::PfControl;
 
 impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
-    /// A frame to the uplink: into a buffer of ours, since a card takes no grants.
+    /// A frame to the uplink: into a buffer of ours, since a card takes no grants. Its first
+    /// piece is in the scratch buffer.
     pub(super) fn send_up(
         &mut self,
         sources: &[Source],
         total: usize,
-        offload: Offload,
+        mut offload: Offload,
     ) -> Result<(), DropReason> {
         if self.uplink.is_none() {
             return Err(DropReason::NoDestination);
         }
+        let Some((Source { end: End::Local { offset, .. }, len: seen }, rest)) =
+            sources.split_first().map(|(first, rest)| (*first, rest))
+        else {
+            return Err(DropReason::Malformed);
+        };
+        let mut beginning = [0; SLOT];
+        let beginning = beginning.get_mut(..seen).ok_or(DropReason::Malformed)?;
+        self.round.buffers[0].get(offset as usize, beginning);
+        if offload.needs_checksum {
+            let place = locate_checksum(beginning).ok_or(DropReason::CannotTake)?;
+            (offload.checksum_start, offload.checksum_offset) = place;
+        }
+        let mut copy = self.host.take(None, total).map_err(|_| DropReason::NoBuffer)?;
+        // Ours already: no call is needed for it.
+        copy.put(0, beginning);
         let buffer = self.round.buffers.len();
-        self.round.buffers.push(self.host.take(None, total).map_err(|_| DropReason::NoBuffer)?);
+        self.round.buffers.push(copy);
         let first = self.round.ops.len();
-        let mut at = 0;
-        let mut local = None;
-        for source in sources {
+        let mut at = seen;
+        for source in rest {
             let (mut end, mut left) = (source.end, source.len);
-            if let End::Local { offset, .. } = end {
-                // Ours already: no call is needed for it.
-                local = Some((offset as usize, at, left));
-                at += left;
-                continue;
-            }
             while left > 0 {
                 let piece = left.min(PAGE_SIZE - at % PAGE_SIZE);
                 let dst = End::Local { buffer: buffer as u16, offset: at as u32 };
@@ -46,14 +57,25 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
                 left -= piece;
             }
         }
-        if let Some((from, to, len)) = local {
-            let mut bytes = [0; SLOT];
-            self.round.buffers[0].get(from, &mut bytes[..len]);
-            self.round.buffers[buffer].put(to, &bytes[..len]);
-        }
         let ops = first..self.round.ops.len();
         self.round.outbound.push(Outbound { buffer, length: total, ops, offload });
         Ok(())
+    }
+
+    /// Moves frames from the queue in front of the uplink's ring into the ring.
+    pub(super) fn drain_leaving(&mut self) {
+        let Some(uplink) = &self.uplink else { return };
+        while uplink.completed().is_some() {}
+        while let Some(Leaving { buffer, length, offload }) = self.round.leaving.pop_front() {
+            match uplink.send(buffer, 0..length, offload) {
+                Ok(()) => self.counters.uplink_out += 1,
+                Err(Unsent { cause: NicError::Full, buffer }) => {
+                    self.round.leaving.push_front(Leaving { buffer, length, offload });
+                    break;
+                }
+                Err(_) => self.counters.drop_frames(DropReason::Uplink, 1),
+            }
+        }
     }
 
     /// Frames and envelopes that came in by the uplink.

@@ -1,6 +1,7 @@
 //! The simulator's program: builds a host, runs transfers over every route, prints what each
 //! costs.
 
+use std::io::Write;
 use std::process::ExitCode;
 
 use anyhow::Context;
@@ -10,7 +11,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use xenvelope_hypervisor_sim::cli::Arguments;
 use xenvelope_hypervisor_sim::host::Host;
 use xenvelope_hypervisor_sim::measure::{Bench, FrameSize, flip, plan};
-use xenvelope_hypervisor_sim::report::{Report, json, sentences, table};
+use xenvelope_hypervisor_sim::report::{Report, flip_text, json, text};
 use xenvelope_hypervisor_sim::stack::Payload;
 
 /// What was asked for makes no sense.
@@ -71,7 +72,7 @@ fn run(arguments: &Arguments) -> Result<bool, Failure> {
         match plan(&host, route) {
             Ok(planned) => cells.extend(planned),
             Err(lacks) if asked => return Err(Failure::Input(lacks)),
-            Err(lacks) => progress.println(format!("left out: {lacks}")),
+            Err(lacks) => progress.suspend(|| eprintln!("left out: {lacks}")),
         }
     }
     let frames = arguments.frames();
@@ -109,9 +110,9 @@ fn run(arguments: &Arguments) -> Result<bool, Failure> {
         ledger,
     };
     if arguments.json {
-        println!("{}", json(&report)?);
+        say(&json(&report)?)?;
     } else {
-        print(&report);
+        say(&text(&report))?;
     }
     Ok(report.all_right())
 }
@@ -140,45 +141,15 @@ fn run_flip(
     if let Some(flip) = &result
         && !arguments.json
     {
-        progress.suspend(|| {
-            println!("one transfer, {} → {}, {} bytes a frame:", flip.from, flip.to, frame.bytes());
-            for phase in &flip.phases {
-                println!(
-                    "  {:<28} {:>6.2} Gbit/s   I/O bus {:>6.1} % of the payload   stood still {:>4} ms",
-                    phase.name,
-                    phase.gbit_per_s,
-                    phase.bus_bytes_per_payload_byte * 100.0,
-                    phase.stalled.as_millis()
-                );
-            }
-            println!(
-                "  {} bytes in {} passes of the file; SHA-256 {}\n",
-                flip.payload_bytes,
-                flip.passes,
-                if flip.sha256_ok { "right" } else { "WRONG" }
-            );
-        });
+        progress.suspend(|| say(&flip_text(flip, frame)))?;
     }
     Ok(result)
 }
 
-fn print(report: &Report) {
-    println!("{}", table(report));
-    println!(
-        "copies, calls (hypercalls) and events are for each packet of the sending stack, by everybody together;"
-    );
-    println!(
-        "copies: bytes moved by processors over bytes of frames that were not inlined; bus B/B: DMA bytes for each payload byte."
-    );
-    println!("{}", report.costs_line());
-    println!(
-        "sent {} + made by switches {} = delivered {} + dropped {}\n",
-        report.ledger.sent,
-        report.ledger.made,
-        report.ledger.delivered,
-        report.ledger.dropped()
-    );
-    for sentence in sentences(report) {
-        println!("{sentence}");
+/// Prints a text. Who reads it may have had enough: that is no failure.
+fn say(text: &str) -> std::io::Result<()> {
+    match writeln!(std::io::stdout().lock(), "{text}") {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        result => result,
     }
 }

@@ -58,7 +58,7 @@ pub enum HostError {
     #[error("MAC address {0} is a group address; an interface needs one of its own")]
     GroupMac(MacAddress),
     /// More guests want a VF than there are.
-    #[error("guest {guest} asks for a VF, but the card has only {vfs} and all are taken")]
+    #[error("guest {guest} asks for a VF, but all VFs of the card ({vfs}) are taken")]
     NoVfLeft {
         /// Who asks.
         guest: String,
@@ -74,13 +74,13 @@ pub enum HostError {
         max: usize,
     },
     /// The card's configuration makes no sense.
-    #[error("the card: {0}")]
+    #[error(transparent)]
     Config(#[from] ConfigError),
     /// The card refused something.
-    #[error("the card: {0}")]
+    #[error(transparent)]
     Card(#[from] CardError),
     /// The store refused something.
-    #[error("the store: {0}")]
+    #[error(transparent)]
     Store(#[from] StoreError),
     /// A guest did not start.
     #[error("guest {name} did not start: {cause}")]
@@ -109,6 +109,8 @@ pub enum HostError {
 
 /// Most guests of a host, stock ones included.
 pub const MAX_GUESTS: usize = 208;
+/// The address of the peer outside.
+const EXTERNAL_MAC: MacAddress = MacAddress([0x02, 0x78, 0x76, 0xff, 0, 1]);
 /// Pages of a guest's memory: 256 MiB, of which only what is touched is taken.
 const GUEST_PAGES: usize = 65536;
 /// Pages of the driver domain's memory.
@@ -137,7 +139,8 @@ impl HostSpec {
         if asked == 0 || asked > MAX_GUESTS {
             return Err(HostError::GuestCount { asked, max: MAX_GUESTS });
         }
-        let mut macs = BTreeSet::new();
+        // The peer outside has one too.
+        let mut macs = BTreeSet::from([EXTERNAL_MAC]);
         let mut free = self.nic.vfs;
         for guest in &self.guests {
             if guest.mac.is_multicast() {
@@ -173,12 +176,8 @@ impl Host {
         let started = StdInstant::now()
             .checked_sub(Duration::from_nanos(xenvelope_grant::seam::Host::now(&dom0).0))
             .unwrap_or_else(StdInstant::now);
-        let external = External::start(
-            nic.wire()?,
-            MacAddress([0x02, 0x78, 0x76, 0xff, 0, 1]),
-            Ipv4Addr::new(10, 0, 255, 1),
-            started,
-        )?;
+        let external =
+            External::start(nic.wire()?, EXTERNAL_MAC, Ipv4Addr::new(10, 0, 255, 1), started)?;
         let mut guests = Vec::new();
         for (index, wanted) in spec.guests.iter().enumerate() {
             guests.push(add_guest(&machine, &nic, &dom0, wanted, index)?);

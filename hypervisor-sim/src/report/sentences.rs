@@ -4,7 +4,7 @@ use super::Report;
 use crate::measure::{CellResult, RouteName};
 
 /// Two or three sentences, as far as the cells that they speak of were measured.
-pub fn sentences(report: &Report) -> Vec<String> {
+pub(super) fn sentences(report: &Report) -> Vec<String> {
     let largest = report.cells.iter().map(|cell| cell.frame_bytes).max().unwrap_or(0);
     let find = |route: RouteName| -> Option<&CellResult> {
         report.cells.iter().find(|cell| cell.cell.route == route && cell.frame_bytes == largest)

@@ -22,7 +22,7 @@ const HEADINGS: [&str; 13] = [
 ];
 
 /// The report's cells as a table. `copies`, `calls` and `events` are for each packet.
-pub fn table(report: &Report) -> String {
+pub(super) fn table(report: &Report) -> String {
     let mut table = Table::new();
     table.load_style(presets::UTF8_FULL_CONDENSED).set_header(HEADINGS);
     for column in [2, 3, 4, 5, 7, 8, 9, 10, 11] {

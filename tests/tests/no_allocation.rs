@@ -1,0 +1,77 @@
+//! The data path allocates nothing: once warm, no poll and no flush of a frontend, and no round of
+//! the driver domain, asks the allocator for memory, whatever the route.
+
+use xenvelope_backend::PairRoute;
+use xenvelope_frontend::transmit::FRAME_AT;
+use xenvelope_grant::seam::{Buffer, Offload};
+use xenvelope_tests::lab::{GuestPlan, Lab, frame};
+
+/// Turns before allocations count: pools and scratch space reach their size.
+const WARM: usize = 300;
+/// Turns that are counted.
+const COUNTED: usize = 300;
+/// Frames of each turn.
+const BURST: usize = 16;
+
+/// One turn of everybody with a burst of frames from guest 0 to guest 1. Returns how often the
+/// allocator was called by frontends and backend, and how many frames arrived.
+fn turn(lab: &mut Lab, bytes: &[u8]) -> (u64, u64) {
+    let mut arrived = 0;
+    lab.now.0 += 50_000;
+    let now = lab.now;
+    let driven = allocation_counter::measure(|| {
+        for _ in 0..BURST {
+            let frontend = &mut lab.guests[0].frontend;
+            if let Some(mut buffer) = frontend.buffer(bytes.len()) {
+                let place = FRAME_AT..FRAME_AT + bytes.len();
+                buffer.stack_bytes_mut()[place.clone()].copy_from_slice(bytes);
+                frontend.send(buffer, place, Offload::default());
+            }
+        }
+        for guest in &mut lab.guests {
+            guest.frontend.poll(now);
+            while guest.frontend.receive(|_, _| ()).is_some() {
+                arrived += 1;
+            }
+            guest.frontend.flush(now);
+        }
+        lab.backend.poll(now);
+    });
+    // The card is hardware: what its simulation does is not counted.
+    lab.run_card();
+    (driven.count_total, arrived)
+}
+
+fn calls_of(route: PairRoute, length: usize) -> u64 {
+    let mut lab = Lab::with_guests(2, &GuestPlan { vf: true, ..GuestPlan::default() });
+    lab.connect();
+    lab.all_routes(route);
+    let bytes = frame(lab.guests[1].mac, lab.guests[0].mac, &vec![0x5a; length]);
+    for _ in 0..WARM {
+        turn(&mut lab, &bytes);
+    }
+    let (mut calls, mut arrived) = (0, 0);
+    for _ in 0..COUNTED {
+        let (more, frames) = turn(&mut lab, &bytes);
+        calls += more;
+        arrived += frames;
+    }
+    assert!(arrived > (COUNTED * BURST / 2) as u64, "{route:?}: only {arrived} frames arrived");
+    calls
+}
+
+#[test]
+fn no_route_allocates_once_it_is_warm() {
+    for route in [
+        PairRoute::Bridge,
+        PairRoute::Switch,
+        PairRoute::Direct,
+        PairRoute::NicFrame,
+        PairRoute::NicEnvelope,
+    ] {
+        for length in [60, 1400] {
+            let calls = calls_of(route, length);
+            assert_eq!(calls, 0, "{route:?} with {length} bytes: {calls} allocations");
+        }
+    }
+}
