@@ -103,6 +103,9 @@ impl ReceiveArea for StubArea {
     fn stack_bytes(&self, range: Range<usize>) -> Option<&[u8]> {
         self.0.get(range)
     }
+    fn shift(&mut self, _: usize, _: usize, _: usize) -> bool {
+        false
+    }
     fn get(&self, at: usize, out: &mut [u8]) -> bool {
         self.0.get(at..at + out.len()).map(|bytes| out.copy_from_slice(bytes)).is_some()
     }

@@ -1,0 +1,375 @@
+//! A host without threads: everybody is polled in turn, by a clock that the test moves. What
+//! happens is the same each time, and a test can stop anybody at any point.
+
+pub mod envelopes;
+mod fake_backend;
+mod frames;
+mod hooked;
+mod hostile;
+mod random;
+mod toolstack;
+
+use std::sync::Arc;
+
+use xenvelope_backend::{Backend, Manager, PfControl};
+use xenvelope_frontend::transmit::FRAME_AT;
+use xenvelope_frontend::{Config, Counters, Frontend, Link};
+use xenvelope_grant::DomId;
+use xenvelope_grant::seam::{Buffer, Host as _, Instant, Offload};
+use xenvelope_hypervisor_sim::machine::{Costs, Domain, DomainOptions, GrantVersion, Machine};
+use xenvelope_hypervisor_sim::nic::{self, CardPort, DomainPort, Nic, NicConfig};
+use xenvelope_switch::MacAddress;
+
+pub use fake_backend::FakeBackend;
+pub use frames::{TEST_TYPE, frame, frame_tagged, numbered, numbers_from, payload};
+pub use hooked::{Hooked, Hooks};
+pub use hostile::{HostileGuest, steal};
+pub use random::{Random, seed};
+pub use toolstack::{make_vif, remove_vif};
+
+/// The frontend of the lab's guests.
+pub type LabFrontend = Frontend<Hooked, DomainPort>;
+/// The backend of the lab.
+pub type LabBackend = Backend<Domain, DomainPort, LabCard>;
+
+/// By how much a step moves the clock: 10 microseconds.
+pub const STEP_NS: u64 = 10_000;
+/// Pages of a guest.
+const PAGES: usize = 8192;
+/// Turns of the card in one step.
+const CARD_TURNS: usize = 10_000;
+
+/// The agent that tells the card what the backend asks of it.
+pub struct LabCard(nic::PfControl);
+
+impl PfControl for LabCard {
+    fn reach(&self, mac: MacAddress, vid: u16, behind_us: bool) {
+        if behind_us {
+            let _ = self.0.add_pf_filter(mac.0, vid);
+        } else {
+            self.0.remove_pf_filter(mac.0, vid);
+        }
+    }
+    fn anti_spoof(&self) -> bool {
+        self.0.anti_spoof()
+    }
+}
+
+/// A guest to be made.
+#[derive(Clone, Debug)]
+pub struct GuestPlan {
+    /// Its frontend's configuration. Its handle is 0.
+    pub config: Config,
+    /// Whether it has a VF.
+    pub vf: bool,
+    /// The version of its grant table.
+    pub version: GrantVersion,
+    /// Its id, if it matters.
+    pub domid: Option<DomId>,
+}
+
+impl Default for GuestPlan {
+    fn default() -> Self {
+        GuestPlan { config: Config::default(), vf: false, version: GrantVersion::V2, domid: None }
+    }
+}
+
+/// A guest with a frontend of ours.
+pub struct LabGuest {
+    /// The domain.
+    pub domain: Domain,
+    /// Faults and changes at chosen points.
+    pub hooks: Hooks,
+    /// The interface.
+    pub frontend: LabFrontend,
+    /// Its address.
+    pub mac: MacAddress,
+    /// Its VF, if it has one.
+    pub vf: Option<usize>,
+    /// What its stack got.
+    pub received: Vec<Vec<u8>>,
+    /// It is not polled: its processor does something else.
+    pub asleep: bool,
+}
+
+impl LabGuest {
+    /// What its frontend has counted.
+    pub fn counters(&self) -> &Counters {
+        self.frontend.counters()
+    }
+
+    /// Stages a frame. `false` if there is no room or no buffer.
+    pub fn send(&mut self, bytes: &[u8]) -> bool {
+        if !self.frontend.can_send() {
+            return false;
+        }
+        let Some(mut buffer) = self.frontend.buffer(bytes.len()) else {
+            return false;
+        };
+        let place = FRAME_AT..FRAME_AT + bytes.len();
+        buffer.stack_bytes_mut()[place.clone()].copy_from_slice(bytes);
+        self.frontend.send(buffer, place, Offload::default());
+        true
+    }
+
+    /// One turn: takes in what came, and sends what may go.
+    pub fn turn(&mut self, now: Instant) {
+        self.frontend.poll(now);
+        while let Some(bytes) = self.frontend.receive(|bytes, _| bytes.to_vec()) {
+            self.received.push(bytes);
+        }
+        self.frontend.flush(now);
+    }
+
+    /// Takes what its stack got so far.
+    pub fn take_received(&mut self) -> Vec<Vec<u8>> {
+        std::mem::take(&mut self.received)
+    }
+}
+
+/// The host.
+pub struct Lab {
+    /// Its guests, in the order in which they were made.
+    pub guests: Vec<LabGuest>,
+    /// The driver domain's backend.
+    pub backend: LabBackend,
+    /// The backend is not polled.
+    pub backend_asleep: bool,
+    /// The card does nothing.
+    pub nic_asleep: bool,
+    /// The driver domain, which is the toolstack too.
+    pub dom0: Domain,
+    /// The card.
+    pub nic: Arc<Nic>,
+    /// The machine.
+    pub machine: Arc<Machine>,
+    /// The time.
+    pub now: Instant,
+}
+
+impl Default for Lab {
+    fn default() -> Self {
+        Lab::new(true)
+    }
+}
+
+impl Lab {
+    /// A host without guests. With `anti_spoof` the card drops forged sources.
+    pub fn new(anti_spoof: bool) -> Lab {
+        let machine = Machine::new(Costs::ideal());
+        let dom0 = machine.create_domain("driver-domain", PAGES);
+        let config = NicConfig { tx_ring: 128, rx_ring: 256, anti_spoof, ..NicConfig::default() };
+        let nic = Nic::new(config).expect("a card");
+        let uplink = nic.assign(CardPort::Pf, &dom0).expect("the PF");
+        let card = LabCard(nic.pf_control());
+        let backend =
+            Backend::new(dom0.clone(), Default::default(), Some(uplink), card).expect("a backend");
+        Lab {
+            guests: Vec::new(),
+            backend,
+            backend_asleep: false,
+            nic_asleep: false,
+            dom0,
+            nic,
+            machine,
+            now: Instant(1_000_000),
+        }
+    }
+
+    /// A host with guests that are all alike and connected. Guest `n` has the address
+    /// [`mac`]`(n)`.
+    pub fn with_guests(count: usize, plan: &GuestPlan) -> Lab {
+        let mut lab = Lab::default();
+        for _ in 0..count {
+            lab.add_guest(plan);
+        }
+        lab.connect();
+        lab
+    }
+
+    /// Makes a guest, which is not connected yet. Its number.
+    pub fn add_guest(&mut self, plan: &GuestPlan) -> usize {
+        let number = self.guests.len();
+        let address = mac(number);
+        let domain = self.create_domain(&format!("guest-{number}"), plan);
+        let (vf, port) = self.vf_for(plan.vf, address, &domain);
+        let guest = lab_guest(domain, address, plan.config, vf.zip(port));
+        self.guests.push(guest);
+        number
+    }
+
+    /// Ends a guest, and makes another with the same id and the same address, not connected yet.
+    pub fn replace_guest(&mut self, number: usize, plan: &GuestPlan) {
+        let (domid, address) = (self.guests[number].domain.domid(), self.guests[number].mac);
+        self.machine.destroy(domid);
+        remove_vif(&self.dom0, domid);
+        let plan = GuestPlan { domid: Some(domid), ..plan.clone() };
+        let domain = self.create_domain("successor", &plan);
+        make_vif(&self.dom0, domid, address);
+        self.guests[number] = lab_guest(domain, address, plan.config, None);
+    }
+
+    fn create_domain(&self, name: &str, plan: &GuestPlan) -> Domain {
+        let options = DomainOptions {
+            grant_version: plan.version,
+            domid: plan.domid,
+            ..DomainOptions::new(name, PAGES)
+        };
+        self.machine.create(&options).expect("a domain")
+    }
+
+    fn vf_for(
+        &self,
+        wanted: bool,
+        address: MacAddress,
+        domain: &Domain,
+    ) -> (Option<usize>, Option<DomainPort>) {
+        make_vif(&self.dom0, domain.domid(), address);
+        if !wanted {
+            return (None, None);
+        }
+        let vf = self.nic.allocate_vf().expect("a VF is left");
+        self.nic.pf_control().set_vf_mac(vf, address.0).expect("a free address");
+        let port = self.nic.assign(CardPort::Vf(vf), domain).expect("the VF");
+        (Some(vf), Some(port))
+    }
+
+    /// Gives a VF to a domain that the test drives by hand.
+    pub fn attach_vf(&self, domain: &Domain, address: MacAddress) -> DomainPort {
+        let vf = self.nic.allocate_vf().expect("a VF is left");
+        self.nic.pf_control().set_vf_mac(vf, address.0).expect("a free address");
+        self.nic.assign(CardPort::Vf(vf), domain).expect("the VF")
+    }
+
+    /// Who may reach whom, and how.
+    pub fn manager(&mut self) -> &mut Manager {
+        self.backend.manager()
+    }
+
+    /// Asks for a way between all, and lets it take effect.
+    pub fn all_routes(&mut self, route: xenvelope_backend::PairRoute) {
+        self.backend.manager().set_all_routes(route);
+        self.steps(20);
+    }
+
+    /// Everybody gets one turn, and the clock moves on by [`STEP_NS`].
+    pub fn step(&mut self) {
+        self.now = Instant(self.now.0 + STEP_NS);
+        for guest in self.guests.iter_mut().filter(|guest| !guest.asleep) {
+            guest.turn(self.now);
+        }
+        if !self.backend_asleep {
+            self.backend.poll(self.now);
+        }
+        if !self.nic_asleep {
+            self.run_card();
+        }
+    }
+
+    /// The card does all that is due.
+    pub fn run_card(&mut self) {
+        for _ in 0..CARD_TURNS {
+            if self.nic.run(self.now).is_none_or(|next| next > self.now) {
+                return;
+            }
+        }
+    }
+
+    /// So many steps.
+    pub fn steps(&mut self, count: usize) {
+        for _ in 0..count {
+            self.step();
+        }
+    }
+
+    /// So many milliseconds in few steps: for time-outs.
+    pub fn pass_ms(&mut self, ms: u64) {
+        for _ in 0..ms.div_ceil(10) {
+            self.now = Instant(self.now.0 + 10_000_000);
+            self.step();
+        }
+        self.steps(3);
+    }
+
+    /// Steps until `done`.
+    ///
+    /// # Panics
+    /// After 20,000 steps.
+    pub fn run_until(&mut self, what: &str, mut done: impl FnMut(&mut Lab) -> bool) {
+        for _ in 0..20_000 {
+            if done(self) {
+                return;
+            }
+            self.step();
+        }
+        panic!("waited in vain for {what}");
+    }
+
+    /// Steps until all guests are connected, and the manager knows of their VFs.
+    pub fn connect(&mut self) {
+        self.run_until("all guests to connect", |lab| {
+            lab.guests.iter().all(|guest| guest.asleep || guest.frontend.link() == Link::Up)
+        });
+        self.steps(20);
+    }
+
+    /// Has `from` send a frame with that payload to `to`.
+    pub fn send(&mut self, from: usize, to: usize, payload: &[u8]) {
+        let bytes = frame(self.guests[to].mac, self.guests[from].mac, payload);
+        assert!(self.guests[from].send(&bytes), "the guest has room to send");
+    }
+
+    /// Sends a frame and checks that it arrives.
+    ///
+    /// # Panics
+    /// If it does not.
+    pub fn expect_delivery(&mut self, from: usize, to: usize, payload: &[u8]) {
+        let bytes = frame(self.guests[to].mac, self.guests[from].mac, payload);
+        self.send(from, to, payload);
+        self.run_until("a frame to arrive", |lab| lab.guests[to].received.contains(&bytes));
+        self.guests[to].received.retain(|received| *received != bytes);
+    }
+
+    /// The grants of a guest to another domain.
+    pub fn grants(
+        &self,
+        from: usize,
+        to: DomId,
+    ) -> Vec<(xenvelope_grant::Gref, xenvelope_grant::entry::GrantFlags)> {
+        self.machine
+            .scan_grants(self.guests[from].domain.domid())
+            .into_iter()
+            .filter(|(_, domid, _)| *domid == to)
+            .map(|(gref, _, flags)| {
+                (gref, xenvelope_grant::entry::GrantFlags::from_bits_retain(flags))
+            })
+            .collect()
+    }
+
+    /// The id of a guest.
+    pub fn domid(&self, guest: usize) -> DomId {
+        self.guests[guest].domain.domid()
+    }
+}
+
+/// A frontend in a domain whose interface the toolstack has made.
+///
+/// # Panics
+/// If the frontend cannot be made.
+pub fn lab_guest(
+    domain: Domain,
+    mac: MacAddress,
+    config: Config,
+    vf: Option<(usize, DomainPort)>,
+) -> LabGuest {
+    let (vf, port) = vf.map_or((None, None), |(vf, port)| (Some(vf), Some(port)));
+    let hooks = Hooks::default();
+    let host = Hooked::new(domain.clone(), hooks.clone());
+    let frontend = Frontend::new(host, config, port).expect("a frontend");
+    LabGuest { domain, hooks, frontend, mac, vf, received: Vec::new(), asleep: false }
+}
+
+/// The address of guest `number`.
+pub fn mac(number: usize) -> MacAddress {
+    MacAddress([0x02, 0x16, 0x3e, 0x5a, 0x7d, 0x10 + number as u8])
+}

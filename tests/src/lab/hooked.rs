@@ -1,0 +1,181 @@
+//! A domain whose granting a test can step into.
+
+use std::cell::{Cell, RefCell};
+use std::ops::Range;
+use std::rc::Rc;
+
+use xenvelope_grant::seam::{
+    Access, CallFailed, Change, Copier, CopyOp, EventError, Events, Granter, Host, Instant,
+    NoBuffer, Pinned, PortId, Refused, Segment, Share, Store, StoreError, WatchEvent,
+};
+use xenvelope_grant::{DomId, GrantError, Gref, Peer};
+use xenvelope_hypervisor_sim::machine::{
+    Domain, FrameBuffer, GrantedBuffer, PageArea, Port, SharedPages,
+};
+
+/// What a test does at the point that it is called at.
+type Hook = Box<dyn FnMut()>;
+
+/// What happens at chosen points. Clones are the same hooks.
+#[derive(Clone, Default)]
+pub struct Hooks {
+    after_grant: Rc<RefCell<Option<Hook>>>,
+    fail_revokes: Rc<Cell<bool>>,
+    revokes: Rc<Cell<u64>>,
+}
+
+impl Hooks {
+    /// Called right after each grant has become valid.
+    pub fn after_grant(&self, hook: impl FnMut() + 'static) {
+        *self.after_grant.borrow_mut() = Some(Box::new(hook));
+    }
+
+    /// From now on revoking fails, or no longer does: the peer is inside.
+    pub fn fail_revokes(&self, fail: bool) {
+        self.fail_revokes.set(fail);
+    }
+
+    /// How many buffers were to be taken back so far.
+    pub fn revokes(&self) -> u64 {
+        self.revokes.get()
+    }
+}
+
+/// The domain.
+pub struct Hooked {
+    domain: Domain,
+    hooks: Hooks,
+}
+
+impl Hooked {
+    /// A domain with hooks.
+    pub fn new(domain: Domain, hooks: Hooks) -> Hooked {
+        Hooked { domain, hooks }
+    }
+}
+
+impl Host for Hooked {
+    fn domid(&self) -> DomId {
+        self.domain.domid()
+    }
+    fn epoch(&self) -> u64 {
+        self.domain.epoch()
+    }
+    fn now(&self) -> Instant {
+        self.domain.now()
+    }
+    fn random(&self) -> u64 {
+        self.domain.random()
+    }
+}
+
+impl Granter for Hooked {
+    type Buf = FrameBuffer;
+    type Out = GrantedBuffer;
+    type Area = PageArea;
+
+    fn take(&self, hint: Option<Peer>, len: usize) -> Result<FrameBuffer, NoBuffer> {
+        self.domain.take(hint, len)
+    }
+    fn grant(
+        &self,
+        buffer: FrameBuffer,
+        to: Peer,
+        used: Range<usize>,
+        access: Access,
+    ) -> Result<GrantedBuffer, Refused<FrameBuffer>> {
+        let out = self.domain.grant(buffer, to, used, access)?;
+        if let Some(hook) = &mut *self.hooks.after_grant.borrow_mut() {
+            hook();
+        }
+        Ok(out)
+    }
+    fn segments<'a>(&self, out: &'a GrantedBuffer) -> &'a [Segment] {
+        self.domain.segments(out)
+    }
+    fn recycle(&self, out: GrantedBuffer) -> Result<FrameBuffer, Pinned<GrantedBuffer>> {
+        self.hooks.revokes.set(self.hooks.revokes.get() + 1);
+        if self.hooks.fail_revokes.get() {
+            return Err(Pinned(out));
+        }
+        self.domain.recycle(out)
+    }
+    fn revoke(&self, out: GrantedBuffer) -> Result<(), Pinned<GrantedBuffer>> {
+        self.recycle(out).map(drop)
+    }
+    fn forget(&self, peer: Peer) {
+        self.domain.forget(peer);
+    }
+    fn receive_area(&self, writer: DomId, pages: usize) -> Result<PageArea, NoBuffer> {
+        self.domain.receive_area(writer, pages)
+    }
+}
+
+impl Copier for Hooked {
+    fn copy(&self, ops: &mut [CopyOp], buffers: &mut [FrameBuffer]) -> Result<(), CallFailed> {
+        self.domain.copy(ops, buffers)
+    }
+}
+
+impl Share for Hooked {
+    type Pages = SharedPages;
+
+    fn export(&self, to: DomId, pages: usize, access: Access) -> Result<SharedPages, GrantError> {
+        self.domain.export(to, pages, access)
+    }
+    fn import(
+        &self,
+        from: DomId,
+        refs: &[Gref],
+        access: Access,
+    ) -> Result<SharedPages, GrantError> {
+        self.domain.import(from, refs, access)
+    }
+    fn unexport(&self, pages: SharedPages) -> Result<(), Pinned<SharedPages>> {
+        self.domain.unexport(pages)
+    }
+}
+
+impl Events for Hooked {
+    type Port = Port;
+
+    fn listen(&self, peer: DomId) -> Result<Port, EventError> {
+        self.domain.listen(peer)
+    }
+    fn connect(&self, peer: DomId, remote: u32) -> Result<Port, EventError> {
+        self.domain.connect(peer, remote)
+    }
+    fn id(&self, port: &Port) -> PortId {
+        self.domain.id(port)
+    }
+    fn notify(&self, port: &Port) {
+        self.domain.notify(port);
+    }
+    fn wait(&self, out: &mut [PortId], until: Instant) -> usize {
+        self.domain.wait(out, until)
+    }
+    fn unmask(&self, port: &Port) {
+        self.domain.unmask(port);
+    }
+}
+
+impl Store for Hooked {
+    fn read<'o>(&self, path: &str, out: &'o mut [u8]) -> Result<&'o str, StoreError> {
+        self.domain.read(path, out)
+    }
+    fn list<'o>(&self, path: &str, out: &'o mut [u8]) -> Result<&'o str, StoreError> {
+        self.domain.list(path, out)
+    }
+    fn commit(&self, changes: &[Change<'_>]) -> Result<(), StoreError> {
+        self.domain.commit(changes)
+    }
+    fn watch(&self, path: &str, token: u32) -> Result<(), StoreError> {
+        self.domain.watch(path, token)
+    }
+    fn unwatch(&self, token: u32) {
+        self.domain.unwatch(token);
+    }
+    fn next<'o>(&self, out: &'o mut [u8]) -> Option<WatchEvent<'o>> {
+        self.domain.next(out)
+    }
+}
