@@ -1,9 +1,11 @@
 //! The control plane: the toolstack makes an interface, the frontend connects, the frontend
 //! goes away. All of it is read from the store, and all that a guest wrote there is its word.
 
+use std::collections::BTreeSet;
 use xenvelope_grant::ring::{Back, Front};
-use xenvelope_grant::seam::{Access, Hypervisor, NicPort, Shared};
+use xenvelope_grant::seam::{Access, Hypervisor, NicPort, Pinned, Shared};
 use xenvelope_grant::xenbus::{Directory, PATH_MAX, Transaction, XenbusState, key};
+
 use xenvelope_grant::{DomId, Gref};
 use xenvelope_switch::channel::{EnvelopeChannel, LAYOUT, RING_PAGES};
 use xenvelope_switch::table::TableWriter;
@@ -16,6 +18,11 @@ use crate::vif::{Phase, RX_LAYOUT, Rings, TX_LAYOUT, Vif};
 /// Watch token of the directory in which the toolstack makes interfaces. Ports' frontends are
 /// watched with their port number, from 1.
 const WATCH_TOOLSTACK: u32 = 0;
+/// Store events that are looked at in one round.
+const EVENTS: usize = 64;
+/// Forwarding tables of earlier lives that a guest may keep mapped. Beyond that it gets no new
+/// one: each costs us pages and references.
+const LINGERING: usize = 4;
 /// Where the toolstack makes interfaces, relative to the driver domain's own directory.
 const VIFS: &str = "backend/vif";
 
@@ -29,11 +36,11 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
     pub(crate) fn poll_store(&mut self) -> bool {
         let mut busy = false;
         let mut path = [0; PATH_MAX];
-        loop {
-            let event = match self.host.next(&mut path) {
-                Some(event) => event,
-                None => return busy,
-            };
+        // A batch, and each port once: who writes the store without end must not keep us from
+        // the others' frames (XSA-326).
+        let (mut states, mut relays) = (BTreeSet::new(), BTreeSet::new());
+        for _ in 0..EVENTS {
+            let Some(event) = self.host.next(&mut path) else { break };
             busy = true;
             if event.token == WATCH_TOOLSTACK {
                 let named = event.path.rsplit_once("backend/vif/").map(|(_, below)| below);
@@ -46,19 +53,29 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
                     _ => self.look_at_all(),
                 }
             } else {
-                let port = event.token;
                 let direct = event.path.contains("/direct");
-                if direct {
-                    self.poll_relay(port);
-                } else if let Err(error) = self.follow(port) {
-                    tracing::warn!(port, %error, "interface failed, closing");
-                    self.close_vif(port);
-                }
+                if direct { &mut relays } else { &mut states }.insert(event.token);
             }
         }
+        for port in states {
+            if let Err(error) = self.follow(port) {
+                tracing::warn!(port, %error, "interface failed, closing");
+                self.close_vif(port);
+            }
+        }
+        for port in relays {
+            self.poll_relay(port);
+        }
+        busy
     }
 
     fn look_at_all(&mut self) {
+        // Those that are known, first: what is gone is not in any list.
+        let known: Vec<(DomId, u32)> =
+            self.vifs.values().map(|vif| (vif.guest, vif.handle)).collect();
+        for (guest, handle) in known {
+            self.look_at(guest, handle);
+        }
         let mut guests = [0; 4096];
         let guests = self.host.list(VIFS, &mut guests).unwrap_or("").to_owned();
         for guest in guests.split('\0').filter_map(|name| name.parse().ok()) {
@@ -98,6 +115,13 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
                 self.close_vif(port);
                 self.forget(port);
             }
+            // Ours is past Initialising since we made it: the toolstack has made another
+            // interface in its place.
+            (Some(port), true) if back.state(&self.host) == XenbusState::Initialising => {
+                self.close_vif(port);
+                self.forget(port);
+                self.look_at(guest, handle);
+            }
             _ => {}
         }
     }
@@ -114,7 +138,7 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
             PortConfig::Guest { macs: vec![mac], vlan: Vlan::Access(vid) },
         )?;
         self.next_port += 1;
-        self.incarnations += 1;
+        let incarnation = self.next_incarnation();
         let reader = Some(guest);
         let mut keys = Transaction::new();
         keys.write(&back, key::FEATURE_SG, 1, reader)
@@ -139,7 +163,9 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
             back,
             mac,
             phase: Phase::InitWait,
-            incarnation: self.config.epoch << 24 | self.incarnations,
+            incarnation,
+            vlan: vid,
+            lingering: Vec::new(),
             vf: false,
             rings: None,
             table: None,
@@ -166,10 +192,11 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
                     self.manager.touch();
                 }
             }
-            XenbusState::Initialising if phase == Phase::Closed => {
-                // It comes back: a new life, and the handshake from the start.
-                self.incarnations += 1;
-                let incarnation = self.config.epoch << 24 | self.incarnations;
+            XenbusState::Initialising if phase != Phase::InitWait => {
+                // It comes back, or somebody else came in its place: a new life, and the
+                // handshake from the start.
+                self.close_vif(port);
+                let incarnation = self.next_incarnation();
                 if let Some(vif) = self.vifs.get_mut(&port) {
                     vif.phase = Phase::InitWait;
                     vif.incarnation = incarnation;
@@ -192,6 +219,9 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
             return Ok(());
         };
         let (host, front, back, guest) = (&self.host, vif.front, vif.back, vif.guest);
+        if vif.lingering.len() >= LINGERING {
+            return Err(BackendError::Lingering);
+        }
         if !front.feature(host, key::REQUEST_RX_COPY) {
             return Err(BackendError::NoRxCopy);
         }
@@ -247,6 +277,13 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
         Ok(())
     }
 
+    /// An incarnation that this host has not had: 16 bits of the manager's epoch, 32 bits of
+    /// count.
+    fn next_incarnation(&mut self) -> u64 {
+        self.incarnations += 1;
+        (self.config.epoch & 0xffff) << 32 | self.incarnations & 0xffff_ffff
+    }
+
     fn write_state(&self, port: u32, state: XenbusState) -> Result<(), BackendError> {
         if let Some(vif) = self.vifs.get(&port) {
             Transaction::new().state(&vif.back, state, Some(vif.guest)).commit(&self.host)?;
@@ -262,10 +299,14 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
         vif.rings = None;
         vif.phase = Phase::Closed;
         let table = vif.table.take();
-        if let Some(table) = table {
+        if let Some(table) = table
+            && let Err(Pinned(pages)) = self.host.unexport(table.into_words())
+        {
             // While the guest maps it, its pages stay granted and are used for nothing else.
-            let _ = self.host.unexport(table.into_words());
+            vif.lingering.push(pages);
         }
+        // While it is down nothing is known of a VF of its.
+        self.switch.set_flood(PortId(port), true);
         self.manager.touch();
         let _ = self.write_state(port, XenbusState::Closing);
         let _ = self.write_state(port, XenbusState::Closed);

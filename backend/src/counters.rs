@@ -11,8 +11,10 @@ pub enum DropReason {
     SourceMac,
     /// The VLAN is not the guest's.
     Vlan,
-    /// Nobody has that destination, or it may not be reached.
+    /// Nobody has that destination.
     NoDestination,
+    /// Policy does not let the two reach each other.
+    Policy,
     /// An address that switches keep for themselves.
     Reserved,
     /// The frame would go back where it came from.
@@ -37,10 +39,11 @@ pub enum DropReason {
 
 impl DropReason {
     /// All of them, in order.
-    pub const ALL: [DropReason; 13] = [
+    pub const ALL: [DropReason; 14] = [
         DropReason::SourceMac,
         DropReason::Vlan,
         DropReason::NoDestination,
+        DropReason::Policy,
         DropReason::Reserved,
         DropReason::Looped,
         DropReason::NoReceiveBuffer,
@@ -59,6 +62,7 @@ impl DropReason {
             DropReason::SourceMac => "source-mac",
             DropReason::Vlan => "vlan",
             DropReason::NoDestination => "no-destination",
+            DropReason::Policy => "policy",
             DropReason::Reserved => "reserved-address",
             DropReason::Looped => "looped",
             DropReason::NoReceiveBuffer => "no-receive-buffer",

@@ -49,6 +49,9 @@ pub enum BackendError {
     /// The toolstack gave the interface no MAC address that makes sense.
     #[error("the interface has no valid MAC address in the store")]
     Mac,
+    /// It keeps more forwarding tables of earlier lives mapped than it may.
+    #[error("the guest keeps the forwarding tables of earlier connections mapped")]
+    Lingering,
     /// The frontend does not ask for received frames to be copied.
     #[error("the frontend wants pages flipped, which nobody does any more")]
     NoRxCopy,
@@ -152,6 +155,12 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
                 if let Some(table) = &mut vif.table {
                     table.beat();
                 }
+                let host = &self.host;
+                let kept = std::mem::take(&mut vif.lingering).into_iter();
+                vif.lingering = kept
+                    .filter_map(|pages| host.unexport(pages).err())
+                    .map(|kept| kept.0)
+                    .collect();
             }
         }
         busy

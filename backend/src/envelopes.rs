@@ -20,8 +20,7 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
     /// Takes envelopes from all guests. Whether there were any.
     pub(crate) fn take_envelopes(&mut self, now: Instant) -> bool {
         let mut busy = false;
-        let mut ports = std::mem::take(&mut self.round.ports);
-        ports.extend(self.vifs.keys());
+        let mut ports = self.ports_in_turn();
         for port in ports.drain(..) {
             let waiting = match self.channel(port).map(|channel| channel.pending()) {
                 Some(Ok(waiting)) => waiting.min(BUDGET),
@@ -45,8 +44,9 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
         busy
     }
 
-    /// One envelope through the switch: the same checks of source and VLAN as any frame.
-    pub(crate) fn switch_envelope(&mut self, from: PortId, bytes: &[u8], now: Instant) {
+    /// One envelope of a guest's through the switch: the same checks of source and VLAN as any
+    /// frame.
+    fn switch_envelope(&mut self, from: PortId, bytes: &[u8], now: Instant) {
         let Ok(envelope) = Envelope::parse(bytes) else {
             return self.counters.drop_frames(DropReason::Malformed, 1);
         };
@@ -59,6 +59,8 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
             Ok(Forward { vid, to: Destination::Port(to) }) => {
                 if self.switch.egress_tag(to, vid) != envelope.header.tci {
                     Err(DropReason::CannotTake)
+                } else if !self.may_pass(from, to) {
+                    Err(DropReason::Policy)
                 } else {
                     self.envelope_to(from, to, vid, &envelope, bytes, now)
                 }
@@ -84,15 +86,16 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
             return Err(DropReason::NoDestination);
         }
         if let Some(channel) = self.channel(to.0) {
-            channel.room().map_err(|_| DropReason::ChannelFull)?;
+            if channel.room().is_err() {
+                self.round.broken.push(to.0);
+                return Err(DropReason::NoDestination);
+            }
             channel.push(bytes).map_err(|_| DropReason::ChannelFull)?;
             self.counters.envelopes_forwarded += 1;
             return Ok(());
         }
         match envelope.body.clone() {
-            Body::Deliver(deliver) if from != UPLINK => {
-                self.take_for(from, to, vid, &envelope.header, deliver, now)
-            }
+            Body::Deliver(deliver) => self.take_for(from, to, vid, &envelope.header, deliver, now),
             // A guest without envelopes has sent none: there is nothing to be done with.
             _ => Err(DropReason::NoDestination),
         }
@@ -145,7 +148,8 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
         header: &EthernetHeader,
         record: &FrameRecord<'_>,
     ) -> Result<(), DropReason> {
-        let slot = self.round.slot().ok_or(DropReason::NoBuffer)?;
+        // Others need slots too: tiny frames for a stock guest must not take them all.
+        let slot = self.round.envelope_slot().ok_or(DropReason::NoBuffer)?;
         let header = EthernetHeader { ether_type: record.head.ether_type, ..*header };
         let mut bytes = [0; 18];
         let length = header.write(&mut bytes);
@@ -169,8 +173,8 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
 
     /// Says done to the guests whose frames we have taken, after the copy.
     pub(crate) fn send_dones(&mut self) {
-        let mut dones = std::mem::take(&mut self.round.dones);
-        for port in dones.drain(..) {
+        for _ in 0..self.round.dones.len() {
+            let port = self.round.dones.remove(0);
             let Some(rings) = self.vifs.get_mut(&port).and_then(|vif| vif.rings.as_mut()) else {
                 continue;
             };
@@ -184,9 +188,11 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
             let mut builder = EnvelopeBuilder::done(addresses, 0, done);
             if channel.room().is_ok_and(|room| room > 0) && channel.push(builder.finish()).is_ok() {
                 rings.window.told();
+            } else {
+                // Its channel is full: again in the next round.
+                self.round.dones.push(port);
             }
         }
-        self.round.dones = dones;
     }
 
     fn channel(

@@ -27,10 +27,13 @@ const HEADERS: usize = 128;
 const SLOT: usize = 256;
 /// Where in its slot a frame's beginning lies.
 const SLOT_START: usize = 4;
-/// Frames of one round: their beginnings fit the scratch buffer.
+/// Frames of one round from guests, and as many from the uplink.
 const FRAMES: usize = 192;
-/// Scratch slots: some more than frames, for floods that need another tag.
-const SLOTS: usize = 256;
+/// Frames out of envelopes for stock guests in one round: all that a channel of 64 envelopes
+/// of full-sized frames holds.
+const ENVELOPE_SLOTS: usize = 576;
+/// Scratch slots: guests' frames may need two each, if their tag changes.
+const SLOTS: usize = 2 * FRAMES + ENVELOPE_SLOTS + 2 * FRAMES;
 /// Frames that one guest gets in a round before others have their turn.
 const GUEST_BUDGET: usize = 64;
 
@@ -70,6 +73,12 @@ pub(crate) struct Round<H: Hypervisor> {
     pub leaving: VecDeque<Leaving<H::Buf>>,
     /// Guests whose envelopes we have taken as destination.
     pub dones: Vec<u32>,
+    /// Guests that broke a ring: closed at the end of the round.
+    pub broken: Vec<u32>,
+    /// The port that is first in this round.
+    pub turn: u32,
+    /// Scratch slots that envelopes for stock guests have taken.
+    envelope_slots: usize,
     /// Ports to be gone through while the switch or the guests are in use.
     pub ports: Vec<u32>,
 }
@@ -86,8 +95,25 @@ impl<H: Hypervisor> Round<H> {
             outbound: Vec::new(),
             leaving: VecDeque::new(),
             dones: Vec::new(),
+            broken: Vec::new(),
+            turn: 0,
+            envelope_slots: 0,
             ports: Vec::new(),
         })
+    }
+
+    /// Scratch slots that are free.
+    pub fn slots_left(&self) -> usize {
+        SLOTS - self.slots
+    }
+
+    /// A scratch slot for a frame out of an envelope, as long as they have not taken their share.
+    pub fn envelope_slot(&mut self) -> Option<usize> {
+        if self.envelope_slots >= ENVELOPE_SLOTS {
+            return None;
+        }
+        self.envelope_slots += 1;
+        self.slot()
     }
 
     /// A scratch slot: where a frame's beginning goes.
@@ -120,6 +146,7 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
         self.copy_all();
         self.send_dones();
         self.publish();
+        self.close_broken();
         busy
     }
 
@@ -128,13 +155,19 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
         match self.switch.ingress(from, &frame.header, now.0) {
             Err(discard) => self.counters.drop_frames(discard.into(), 1),
             Ok(Forward { vid, to: Destination::Port(to) }) => {
-                if let Err(reason) = self.deliver(to, vid, frame) {
+                let delivered = if self.may_pass(from, to) {
+                    self.deliver(to, vid, frame)
+                } else {
+                    Err(DropReason::Policy)
+                };
+                if let Err(reason) = delivered {
                     self.counters.drop_frames(reason, 1);
                 }
             }
             Ok(Forward { vid, to: Destination::Flood }) => {
                 let mut ports = std::mem::take(&mut self.round.ports);
-                ports.extend(self.switch.flood_ports(vid, from).map(|port| port.0));
+                let flooded = self.switch.flood_ports(vid, from);
+                ports.extend(flooded.filter(|to| self.may_pass(from, *to)).map(|port| port.0));
                 self.counters.flood_extra += (ports.len() as u64).saturating_sub(1);
                 if ports.is_empty() {
                     self.counters.drop_frames(DropReason::NoDestination, 1);
@@ -170,6 +203,10 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
         let rings = vif.rings.as_mut().ok_or(DropReason::NoDestination)?;
         if (total > PAGE_SIZE && !rings.sg) || (frame.offload.gso_size > 0 && !rings.gso) {
             return Err(DropReason::CannotTake);
+        }
+        if rings.rx.pending().is_err() {
+            self.round.broken.push(to.0);
+            return Err(DropReason::NoDestination);
         }
         let ops = &mut self.round.ops;
         let delivery = plan(&mut rings.rx, guest, &sources, total, frame.offload, ops)
@@ -254,14 +291,50 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
         }
         round.ops.clear();
         round.slots = 0;
+        round.envelope_slots = 0;
+        // Another guest is first in the next round.
+        let next = self.vifs.range(round.turn + 1..).next().map(|(port, _)| *port);
+        round.turn = next.unwrap_or(0);
+    }
+
+    /// All ports, another one first in each round: who comes last may find scratch space and
+    /// channels full.
+    pub(crate) fn ports_in_turn(&mut self) -> Vec<u32> {
+        let mut ports = std::mem::take(&mut self.round.ports);
+        ports.extend(self.vifs.range(self.round.turn..).map(|(port, _)| *port));
+        ports.extend(self.vifs.range(..self.round.turn).map(|(port, _)| *port));
+        ports
+    }
+
+    /// Closes the interfaces of guests that broke a ring in this round.
+    fn close_broken(&mut self) {
+        while let Some(port) = self.round.broken.pop() {
+            if self.vifs.get(&port).is_some_and(|vif| vif.rings.is_some()) {
+                tracing::warn!(port, "guest broke a ring, closing");
+                self.counters.closed_hostile += 1;
+                self.close_vif(port);
+            }
+        }
+    }
+
+    /// Whether policy lets frames of one guest's go to another's. The outside is everybody's.
+    pub(crate) fn may_pass(&self, from: PortId, to: PortId) -> bool {
+        match (self.vifs.get(&from.0), self.vifs.get(&to.0)) {
+            (Some(from), Some(to)) => self.manager.may_reach(from.mac, to.mac),
+            _ => true,
+        }
     }
 
     /// Publishes to all guests, with one event to each that asked for one.
     fn publish(&mut self) {
+        // First what guests receive, then the answers to what they sent: who has an answer may
+        // take another route, and what went this way must be there before.
+        for rings in self.vifs.values_mut().filter_map(|vif| vif.rings.as_mut()) {
+            rings.kick |= rings.rx.publish();
+        }
         for rings in self.vifs.values_mut().filter_map(|vif| vif.rings.as_mut()) {
             let mut kick = std::mem::take(&mut rings.kick);
             kick |= rings.tx.publish();
-            kick |= rings.rx.publish();
             if let Some(envelopes) = &mut rings.envelopes {
                 kick |= envelopes.publish();
             }

@@ -121,7 +121,7 @@ impl Manager {
     }
 
     /// Whether policy lets the two reach each other.
-    fn may_reach(&self, one: MacAddress, other: MacAddress) -> bool {
+    pub(crate) fn may_reach(&self, one: MacAddress, other: MacAddress) -> bool {
         let default = Member { networks: BTreeSet::from([0]), ..Member::default() };
         let of = |mac| self.members.get(mac).unwrap_or(&default);
         let (one, other) = (of(&one), of(&other));

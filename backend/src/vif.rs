@@ -59,4 +59,8 @@ pub(crate) struct Vif<H: Hypervisor> {
     pub vf: bool,
     pub rings: Option<Rings<H>>,
     pub table: Option<TableWriter<H::Pages>>,
+    /// Its access VLAN as the switch has it.
+    pub vlan: u16,
+    /// Tables of earlier lives that it still maps.
+    pub lingering: Vec<H::Pages>,
 }

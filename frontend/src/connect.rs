@@ -15,6 +15,8 @@ use crate::netfront::{PAGES, Receiver, Transmitter};
 
 /// Watch token of the backend's directory.
 const WATCH_BACKEND: u32 = 0x0ba0;
+/// Store events that are looked at in one turn.
+const EVENTS: usize = 64;
 /// Most pages of a forwarding table.
 const TABLE_PAGES_MAX: usize = 16;
 
@@ -42,7 +44,9 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
     pub(crate) fn poll_store(&mut self, now: Instant) -> bool {
         let (mut state, mut direct) = (false, false);
         let mut path = [0; PATH_MAX];
-        while let Some(event) = self.host.next(&mut path) {
+        // A batch: whoever writes the store without end must not keep us from frames.
+        for _ in 0..EVENTS {
+            let Some(event) = self.host.next(&mut path) else { break };
             if event.token == WATCH_BACKEND {
                 let below = self.control.back.below(event.path);
                 let about_direct = below.is_some_and(|name| name.starts_with(key::DIRECT));
@@ -52,10 +56,10 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
         }
         if state && self.follow(now).is_err() {
             self.disconnect();
+            let _ = self.tell_state(XenbusState::Closing);
         }
-        if direct && self.config.envelopes && self.poll_direct().is_err() {
-            // A channel that cannot be arranged is not used; the manager sees no Connected.
-            self.close_direct(|direct| direct.channel.is_some());
+        if direct && self.config.envelopes {
+            self.poll_direct();
         }
         state || direct
     }
@@ -73,12 +77,14 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
             XenbusState::Closing if ours != XenbusState::Closed => {
                 self.disconnect();
                 self.close_direct(|_| false);
-                Transaction::new()
-                    .state(&self.control.front, XenbusState::Closed, Some(self.control.backend))
-                    .commit(&self.host)?;
+                self.tell_state(XenbusState::Closed)?;
             }
-            XenbusState::Closed | XenbusState::Unknown if self.link == Link::Up => {
+            XenbusState::Closed | XenbusState::Unknown
+                if self.driver.is_some() || ours == XenbusState::Closing =>
+            {
                 self.disconnect();
+                self.close_direct(|_| false);
+                self.tell_state(XenbusState::Closed)?;
             }
             _ => {}
         }
@@ -127,6 +133,7 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
             kick,
         });
         keys.state(&front, XenbusState::Connected, reader).commit(&self.host)?;
+        self.link = Link::Down;
         Ok(())
     }
 
@@ -160,9 +167,12 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
 
     /// Says goodbye: the backend takes everything down and answers Closed.
     pub fn close(&mut self) -> Result<(), FrontendError> {
-        Transaction::new()
-            .state(&self.control.front, XenbusState::Closing, Some(self.control.backend))
-            .commit(&self.host)?;
+        self.tell_state(XenbusState::Closing)
+    }
+
+    fn tell_state(&self, state: XenbusState) -> Result<(), FrontendError> {
+        let mut keys = Transaction::new();
+        keys.state(&self.control.front, state, Some(self.control.backend)).commit(&self.host)?;
         Ok(())
     }
 }

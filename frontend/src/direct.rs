@@ -9,13 +9,17 @@
 use alloc::vec::Vec;
 
 use xenvelope_grant::ring::{Back, Front};
-use xenvelope_grant::seam::{Access, Hypervisor, NicPort, Shared};
+use xenvelope_grant::seam::{Access, Hypervisor, NicPort, Pinned, Shared};
 use xenvelope_grant::xenbus::{Directory, Transaction, XenbusState, key};
 use xenvelope_grant::{DomId, Peer};
 use xenvelope_switch::channel::{EnvelopeChannel, LAYOUT, RING_PAGES, Slot};
 use xenvelope_switch::table::{FIRST_DIRECT_CHANNEL, MAX_CHANNEL};
 
 use crate::interface::{Frontend, FrontendError};
+
+/// Rings that one peer may keep mapped after their channel has ended. Beyond that it gets no new
+/// channel: each costs us pages and references.
+const LINGERING: usize = 4;
 
 /// A direct channel, connected or on the way.
 pub(crate) struct Direct<H: Hypervisor> {
@@ -30,9 +34,9 @@ pub(crate) struct Direct<H: Hypervisor> {
 
 impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
     /// Looks at what the manager has arranged, and does our part of it.
-    pub(crate) fn poll_direct(&mut self) -> Result<(), FrontendError> {
+    pub(crate) fn poll_direct(&mut self) {
         let Ok(arranged) = self.control.back.child(key::DIRECT) else {
-            return Ok(());
+            return;
         };
         let mut names = [0; 2048];
         let names = self.host.list(arranged.path(), &mut names).unwrap_or("");
@@ -43,22 +47,25 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
             .collect();
         self.close_direct(|direct| numbers.contains(&direct.number));
         for number in numbers {
-            let theirs = arranged.child(number)?;
-            let peer = Peer {
-                domid: theirs.domid(&self.host, key::PEER_ID)?,
-                incarnation: theirs.number(&self.host, key::PEER_INCARNATION)?
-                    & Peer::INCARNATION_MASK,
-            };
-            // The number serves somebody else now.
-            self.close_direct(|direct| direct.number != number || direct.peer == peer);
-            if let Err(error) = self.arrange(number, peer, &theirs) {
+            match self.follow_direct(&arranged, number) {
                 // What is not there yet comes with a later change of the store.
-                if !matches!(error, FrontendError::Store(_)) {
-                    return Err(error);
-                }
+                Ok(()) | Err(FrontendError::Store(_)) => {}
+                // What its peer said of itself makes no sense: this channel is not used, and the
+                // others are.
+                Err(_) => self.close_direct(|direct| direct.number != number),
             }
         }
-        Ok(())
+    }
+
+    fn follow_direct(&mut self, arranged: &Directory, number: u16) -> Result<(), FrontendError> {
+        let theirs = arranged.child(number)?;
+        let peer = Peer {
+            domid: theirs.domid(&self.host, key::PEER_ID)?,
+            incarnation: theirs.number(&self.host, key::PEER_INCARNATION)? & Peer::INCARNATION_MASK,
+        };
+        // The number serves somebody else now.
+        self.close_direct(|direct| direct.number != number || direct.peer == peer);
+        self.arrange(number, peer, &theirs)
     }
 
     /// One channel: a step forward, if what it needs is there.
@@ -120,8 +127,27 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
 
     /// A ring that we send on, initialised, granted to `peer`.
     fn export_ring(&self, peer: DomId) -> Result<H::Pages, FrontendError> {
+        let kept = self.lingering.iter().filter(|(domid, _)| *domid == peer).count();
+        if kept >= LINGERING {
+            return Err(FrontendError::Lingering(peer));
+        }
         let pages = self.host.export(peer, RING_PAGES, Access::Write)?;
         Ok(Front::<_, Slot, ()>::new(pages, LAYOUT).into_words())
+    }
+
+    /// Takes shared pages back. While the other side has them mapped they stay granted, and are
+    /// kept to be tried again.
+    pub(crate) fn take_back_pages(&mut self, from: DomId, pages: H::Pages) {
+        if let Err(Pinned(pages)) = self.host.unexport(pages) {
+            self.lingering.push((from, pages));
+        }
+    }
+
+    /// Tries again to take back what was kept.
+    pub(crate) fn retry_lingering(&mut self) {
+        for (from, pages) in core::mem::take(&mut self.lingering) {
+            self.take_back_pages(from, pages);
+        }
     }
 
     /// Closes the direct channels that are not to be kept. What was outstanding on them is
@@ -139,7 +165,7 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
                 None => direct.sending,
             };
             if let Some(pages) = sending {
-                let _ = self.host.unexport(pages);
+                self.take_back_pages(direct.peer.domid, pages);
             }
             if let Ok(ours) =
                 self.control.front.child(key::DIRECT).and_then(|dir| dir.child(direct.number))

@@ -11,7 +11,7 @@ use thiserror::Error;
 use xenvelope_grant::seam::{
     EventError, Hypervisor, Instant, NicPort, NoBuffer, PortId, StoreError,
 };
-use xenvelope_grant::{GrantError, Peer};
+use xenvelope_grant::{DomId, GrantError, Peer};
 use xenvelope_switch::MacAddress;
 use xenvelope_switch::channel::EnvelopeChannel;
 use xenvelope_switch::table::{TableError, TableReader};
@@ -78,6 +78,9 @@ pub enum FrontendError {
     /// The forwarding table is not one.
     #[error("forwarding table: {0}")]
     Table(#[from] TableError),
+    /// A peer keeps more of our pages mapped than it may.
+    #[error("domain {0} keeps pages of earlier channels mapped")]
+    Lingering(DomId),
     /// The backend broke netif.
     #[error("netif: {0}")]
     Netif(#[from] NetifError),
@@ -125,6 +128,8 @@ pub struct Frontend<H: Hypervisor, N: NicPort<Buf = H::Buf>> {
     pub(crate) table: Option<Table<H::Pages>>,
     pub(crate) driver: Option<DriverDomain<H>>,
     pub(crate) direct: Vec<Direct<H>>,
+    /// Shared pages that could not be taken back yet, and who has them mapped.
+    pub(crate) lingering: Vec<(DomId, H::Pages)>,
     pub(crate) vf: Option<N>,
     /// Frames that wait for room in the VF's ring.
     pub(crate) vf_backlog: VecDeque<Staged<H::Buf>>,
@@ -132,6 +137,8 @@ pub struct Frontend<H: Hypervisor, N: NicPort<Buf = H::Buf>> {
     pub(crate) vf_told: bool,
     pub(crate) peers: Peers<H>,
     pub(crate) default_flow: Flow<H::Buf>,
+    /// Who an address belonged to when it last had an entry.
+    pub(crate) last_peer: hashbrown::HashMap<(MacAddress, u16), Peer>,
     pub(crate) outbox: VecDeque<Staged<H::Buf>>,
     pub(crate) inbox: VecDeque<Received<H::Buf>>,
     pub(crate) batch: Batch<H>,
@@ -164,11 +171,13 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
             table: None,
             driver: None,
             direct: Vec::new(),
+            lingering: Vec::new(),
             vf,
             vf_backlog: VecDeque::new(),
             vf_told: false,
             peers: Peers::default(),
             default_flow: Flow::default(),
+            last_peer: hashbrown::HashMap::new(),
             outbox: VecDeque::with_capacity(OUTBOX),
             inbox: VecDeque::with_capacity(INBOX),
             batch: Batch::default(),
@@ -229,6 +238,7 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
     /// Takes in what has come: store changes, frames, envelopes, dones. Received frames wait in
     /// the inbox for the stack. Whether there was anything.
     pub fn poll(&mut self, now: Instant) -> bool {
+        self.check_table(now);
         let mut busy = self.poll_store(now);
         busy |= self.collect(now);
         if self.link == Link::Up && self.vf_up() != self.vf_told {
@@ -236,8 +246,8 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
         }
         if now >= self.housekeeping_at {
             self.housekeeping_at = now + HOUSEKEEPING;
-            self.check_table(now);
             self.expire(now);
+            self.retry_lingering();
         }
         busy
     }
@@ -304,7 +314,7 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
 
     /// Whether the table's heart still beats: a manager that is gone must not send frames to
     /// domids that may be somebody else by now.
-    fn check_table(&mut self, now: Instant) {
+    pub(crate) fn check_table(&mut self, now: Instant) {
         if let Some(table) = &mut self.table {
             let heartbeat = table.reader.heartbeat();
             if heartbeat != table.heartbeat {
@@ -317,10 +327,17 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
 
     /// Takes back what no done came for, and tries again what was pinned.
     fn expire(&mut self, now: Instant) {
-        let Self { host, peers, counters, config, .. } = self;
+        let Self { host, peers, counters, config, table, last_peer, .. } = self;
         let timeout = config.done_timeout.as_nanos() as u64;
         let deadline = Instant(now.0.saturating_sub(timeout));
-        for (_, peer) in peers.iter_mut() {
+        for (key, peer) in peers.iter_mut() {
+            let now_there = peer.address.and_then(|(mac, vid)| {
+                table.as_ref().filter(|table| table.fresh)?.reader.lookup(mac, vid)
+            });
+            if peer.send.outstanding() > 0 && now_there.is_none_or(|entry| entry.peer != key) {
+                counters.timed_out += peer.send.outstanding() as u64;
+                peer.take_back_all(host, counters);
+            }
             while let Some(out) = peer.send.expired(deadline) {
                 counters.timed_out += 1;
                 peer.take_back(host, out, counters);
@@ -328,6 +345,7 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
             peer.retry_pinned(host);
         }
         peers.forget_idle(host, now);
+        last_peer.retain(|_, peer| peers.get(*peer).is_some());
     }
 
     /// The driver domain broke the protocol, or closed: the connection ends, everything that was
@@ -348,13 +366,13 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
         let lost = self.inbox.iter().filter(|received| received.in_area()).count();
         self.counters.drop_frames(DropReason::BadResponse, lost as u64);
         self.inbox.retain(|received| !received.in_area());
-        // Pages that the driver domain still maps stay ours and unused until it lets go.
-        let _ = self.host.unexport(driver.transmit.into_words());
-        let _ = self.host.unexport(driver.receive.into_words());
+        let backend = self.control.backend;
+        self.take_back_pages(backend, driver.transmit.into_words());
+        self.take_back_pages(backend, driver.receive.into_words());
         if let Some(envelopes) = driver.envelopes {
             let (send, receive) = envelopes.into_words();
-            let _ = self.host.unexport(send);
-            let _ = self.host.unexport(receive);
+            self.take_back_pages(backend, send);
+            self.take_back_pages(backend, receive);
         }
     }
 }

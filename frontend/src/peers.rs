@@ -8,6 +8,7 @@ use core::time::Duration;
 
 use xenvelope_grant::Peer;
 use xenvelope_grant::seam::{Granter, Host, Instant, Offload, Pinned};
+use xenvelope_switch::MacAddress;
 use xenvelope_switch::envelope::Addresses;
 use xenvelope_switch::window::{ReceiveWindow, SendWindow};
 
@@ -48,11 +49,13 @@ pub struct Flow<B> {
     pub held: VecDeque<Staged<B>>,
     /// Since when.
     pub held_since: Option<Instant>,
+    /// When the old way was first seen to have drained.
+    pub drained_at: Option<Instant>,
 }
 
 impl<B> Default for Flow<B> {
     fn default() -> Self {
-        Flow { path: None, held: VecDeque::new(), held_since: None }
+        Flow { path: None, held: VecDeque::new(), held_since: None, drained_at: None }
     }
 }
 
@@ -70,6 +73,8 @@ pub struct PeerState<G: Granter> {
     pub done_wanted: bool,
     /// Grants that could not be taken back: the peer uses them.
     pub pinned: Vec<G::Out>,
+    /// The address of its that we last sent to.
+    pub address: Option<(MacAddress, u16)>,
     /// When it last sent us something or was sent something.
     pub used_at: Instant,
     /// It broke the protocol: nothing is sent to it any more, and nothing taken from it.
@@ -86,7 +91,8 @@ impl<G: Granter + Host> PeerState<G> {
             done_to: None,
             done_wanted: false,
             pinned: Vec::new(),
-            used_at: Instant::default(),
+            address: None,
+            used_at: host.now(),
             closed: false,
         }
     }
@@ -107,11 +113,17 @@ impl<G: Granter + Host> PeerState<G> {
 
     /// Tries again to take back what was pinned.
     pub fn retry_pinned(&mut self, host: &G) {
-        for _ in 0..self.pinned.len() {
-            let out = self.pinned.swap_remove(0);
+        for out in core::mem::take(&mut self.pinned) {
             if let Err(Pinned(out)) = host.revoke(out) {
                 self.pinned.push(out);
             }
+        }
+    }
+
+    /// It is not who we may send to any more: nothing of ours stays granted to it (rule 5).
+    pub fn take_back_all(&mut self, host: &G, counters: &mut Counters) {
+        while let Some(out) = self.send.expired(Instant::FAR_FUTURE) {
+            self.take_back(host, out, counters);
         }
     }
 
@@ -124,9 +136,7 @@ impl<G: Granter + Host> PeerState<G> {
 
     /// A new epoch: everything outstanding is taken back.
     pub fn restart(&mut self, host: &G, counters: &mut Counters) {
-        while let Some(out) = self.send.expired(Instant::FAR_FUTURE) {
-            self.take_back(host, out, counters);
-        }
+        self.take_back_all(host, counters);
         self.send = SendWindow::new(host.random() as u32, (host.random(), host.random()));
         self.receive = ReceiveWindow::default();
     }

@@ -3,9 +3,11 @@
 //! Everything that has come on all paths is gathered first, then copied with one call, then
 //! delivered in the order of arrival. Nothing is delivered before its copy has succeeded.
 //!
-//! **Order.** A flow that moves from the VF to a channel drains the VF first, at the sender. So
-//! the channels' indices are read *before* the VF is emptied: what is on a channel by then was
-//! sent after the VF's frames had arrived, and these are taken first.
+//! **Order.** A flow that leaves the VF or netif does so when its frames lie where we will find
+//! them. So the channels' indices are read first, then netif's, and then the VF is emptied, netif
+//! up to that index, the channels up to theirs: what is on a path by the time its index is read
+//! was sent after the frames on the paths that are taken before it had arrived. A flow that leaves
+//! a channel waits for our done. (From netif to the VF: see `crate::transmit`.)
 
 mod envelopes;
 
@@ -101,8 +103,6 @@ enum Via {
 
 /// Envelopes that are taken from one path before the others get their turn.
 const PATH_BUDGET: u32 = 64;
-/// Frames that are taken from the VF or from netif in one turn.
-const FRAME_BUDGET: usize = 256;
 
 impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
     /// Takes in what has come on all paths. Whether there was anything.
@@ -110,7 +110,7 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
         if self.inbox.len() >= INBOX / 2 {
             return true;
         }
-        // Indices first, then the VF: see above.
+        // Indices first: see above.
         let from_driver = match self.driver.as_ref().and_then(|driver| driver.envelopes.as_ref()) {
             Some(channel) => channel.pending(),
             None => Ok(0),
@@ -121,7 +121,13 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
             .map(|direct| direct.channel.as_ref().map_or(Ok(0), |channel| channel.pending()))
             .take(256)
             .collect();
+        let from_netif = self.driver.as_ref().map(|driver| driver.receive.published());
         let mut busy = self.collect_vf(now);
+        match from_netif {
+            Some(Ok(end)) => busy |= self.collect_netif(end),
+            Some(Err(_)) => self.disconnect(),
+            None => {}
+        }
         match from_driver {
             Ok(count) => {
                 for _ in 0..count.min(PATH_BUDGET) {
@@ -155,14 +161,14 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
                 busy = true;
             }
         }
-        busy |= self.collect_netif();
         self.copy_and_deliver(now);
         busy
     }
 
     fn collect_vf(&mut self, now: Instant) -> bool {
         let mut busy = false;
-        for _ in 0..FRAME_BUDGET {
+        // Bounded by the ring: it gets new buffers when we flush.
+        loop {
             let Some(arrival) = self.vf.as_ref().and_then(NicPort::receive) else {
                 break;
             };
@@ -192,12 +198,14 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
         busy
     }
 
-    fn collect_netif(&mut self) -> bool {
+    /// Takes netif's frames up to ring index `end`.
+    fn collect_netif(&mut self, end: u32) -> bool {
         let mut busy = false;
-        for _ in 0..FRAME_BUDGET {
-            let Some(driver) = &mut self.driver else {
+        // Bounded by the ring: `end` is at most its size ahead.
+        while let Some(driver) = &mut self.driver {
+            if end.wrapping_sub(driver.receive.next_index()) as i32 <= 0 {
                 break;
-            };
+            }
             match driver.receive.receive(&self.host) {
                 Ok(None) => break,
                 Ok(Some(None)) => self.drop_one(DropReason::BadResponse),

@@ -171,6 +171,25 @@ pub const GSO_TYPE_TCPV4: u8 = 1;
 /// `XEN_NETIF_GSO_TYPE_TCPV6`.
 pub const GSO_TYPE_TCPV6: u8 = 2;
 
+/// netif's kind of GSO in the terms of `virtio_net_hdr`: TCP over IPv4 is 1 in both, TCP over
+/// IPv6 is 2 here and 4 there.
+pub const fn gso_to_virtio(kind: u8) -> Option<u8> {
+    match kind {
+        GSO_TYPE_TCPV4 => Some(1),
+        GSO_TYPE_TCPV6 => Some(4),
+        _ => None,
+    }
+}
+
+/// The other way round.
+pub const fn gso_from_virtio(kind: u8) -> Option<u8> {
+    match kind {
+        1 => Some(GSO_TYPE_TCPV4),
+        4 => Some(GSO_TYPE_TCPV6),
+        _ => None,
+    }
+}
+
 /// `XEN_NETIF_NR_SLOTS_MIN`: slots that every backend must take for one frame.
 pub const NR_SLOTS_MIN: usize = 18;
 /// Slots beyond the first at which Linux's netback takes the frontend for hostile

@@ -26,9 +26,6 @@ pub enum Rejected {
     /// It is older than the window: it may have come before.
     #[error("the envelope is older than the window")]
     TooOld,
-    /// It is so far ahead that the peer must have more outstanding than it may.
-    #[error("the envelope is beyond the window")]
-    TooNew,
 }
 
 /// Why a done is not believed.
@@ -50,6 +47,8 @@ pub struct SendWindow<O> {
     epoch: u32,
     key: (u64, u64),
     next: u32,
+    /// All before it are finished, by the peer's word.
+    finished: u32,
     outstanding: VecDeque<Sent<O>>,
 }
 
@@ -67,7 +66,7 @@ impl<O> SendWindow<O> {
     /// A window with nothing outstanding. The epoch and the key are random numbers that the peer
     /// (epoch) and nobody (key) knows.
     pub fn new(epoch: u32, key: (u64, u64)) -> SendWindow<O> {
-        SendWindow { epoch, key, next: 0, outstanding: VecDeque::new() }
+        SendWindow { epoch, key, next: 0, finished: 0, outstanding: VecDeque::new() }
     }
 
     /// Our epoch with this peer.
@@ -109,6 +108,11 @@ impl<O> SendWindow<O> {
         }
     }
 
+    /// Whether the peer has said done of everything that was sent, inline frames too.
+    pub fn all_done(&self) -> bool {
+        self.finished == self.next && self.outstanding.is_empty()
+    }
+
     /// Whether half of the window is in use: the peer should say done soon.
     pub fn half_full(&self) -> bool {
         let oldest = self.outstanding.front().map_or(self.next, |sent| sent.sequence);
@@ -125,11 +129,10 @@ impl<O> SendWindow<O> {
         if done.epoch != self.epoch {
             return Err(BadDone::OtherEpoch);
         }
+        // The newest acknowledged is one that was sent. How long ago does not matter: dones may
+        // overtake each other, and an old one finishes nothing.
         let newest = done.newest();
-        let ahead = self.next.wrapping_sub(newest);
-        // The newest acknowledged is one that was sent: 1 to 2 * WINDOW before the next.
-        if ahead == 0 || ahead > 2 * WINDOW || self.next.wrapping_sub(done.cumulative) > 2 * WINDOW
-        {
+        if self.next.wrapping_sub(newest) as i32 <= 0 {
             return Err(BadDone::NeverSent);
         }
         if done.nonce != self.nonce(newest) { Err(BadDone::WrongNonce) } else { Ok(()) }
@@ -137,6 +140,9 @@ impl<O> SendWindow<O> {
 
     /// The grants that a done, which has been checked, finishes.
     pub fn finish(&mut self, done: &Done, mut finished: impl FnMut(O)) {
+        if done.cumulative.wrapping_sub(self.finished) as i32 > 0 {
+            self.finished = done.cumulative;
+        }
         while let Some(sent) = self.outstanding.front() {
             if !done.covers(sent.sequence) {
                 break;
@@ -174,16 +180,18 @@ impl<O> SendWindow<O> {
     }
 }
 
-const WORDS: usize = WINDOW as usize / 64;
+/// How far beyond a hole a receiver looks: as many as a done's selective part has bits.
+const REACH: u32 = 64;
 
 /// The receiver's half: which envelopes have come.
 pub struct ReceiveWindow {
     epoch: Option<u32>,
-    /// All before it are finished or given up.
+    /// All before it have come or are given up, and the one right before it has come.
     base: u32,
-    /// Bit `i`: `base + i` has come. Bit 0 is never set for long: the base moves on.
-    seen: [u64; WORDS],
-    nonces: [u64; WINDOW as usize],
+    /// Bit `i`: `base + 1 + i` has come. `base` itself has not.
+    seen: u64,
+    /// Of the last envelopes, by sequence number: a done proves itself with one.
+    nonces: [u64; REACH as usize + 1],
     /// Envelopes with granted frames that no done has told of.
     unacknowledged: u32,
     since: Option<Instant>,
@@ -194,8 +202,8 @@ impl Default for ReceiveWindow {
         ReceiveWindow {
             epoch: None,
             base: 0,
-            seen: [0; WORDS],
-            nonces: [0; WINDOW as usize],
+            seen: 0,
+            nonces: [0; REACH as usize + 1],
             unacknowledged: 0,
             since: None,
         }
@@ -205,76 +213,53 @@ impl Default for ReceiveWindow {
 impl ReceiveWindow {
     /// Whether an envelope may be accepted. Nothing is changed: on a path that cannot vouch for
     /// the source, the window moves only after the tag has been compared.
+    ///
+    /// However far ahead it is, it may: all between may have been lost.
     pub fn check(&self, epoch: u32, sequence: u32) -> Result<(), Rejected> {
         if self.epoch != Some(epoch) {
             return Ok(());
         }
-        let ahead = sequence.wrapping_sub(self.base);
-        if ahead < WINDOW {
-            if self.has(ahead) { Err(Rejected::Duplicate) } else { Ok(()) }
-        } else if ahead < 2 * WINDOW {
-            Ok(())
-        } else if ahead > u32::MAX / 2 {
-            Err(Rejected::TooOld)
-        } else {
-            Err(Rejected::TooNew)
+        match sequence.wrapping_sub(self.base) {
+            0 => Ok(()),
+            ahead if ahead <= REACH && self.seen >> (ahead - 1) & 1 == 1 => {
+                Err(Rejected::Duplicate)
+            }
+            ahead if ahead > u32::MAX / 2 => Err(Rejected::TooOld),
+            _ => Ok(()),
         }
     }
 
-    /// Accepts an envelope that was checked. `wants_done` says that it carried granted frames.
-    pub fn accept(
-        &mut self,
-        epoch: u32,
-        sequence: u32,
-        nonce: u64,
-        wants_done: bool,
-        now: Instant,
-    ) {
+    /// Accepts an envelope that was checked. `granted` says that it carried granted frames: the
+    /// sender may be waiting for its buffers.
+    pub fn accept(&mut self, epoch: u32, sequence: u32, nonce: u64, granted: bool, now: Instant) {
         if self.epoch != Some(epoch) {
             *self = ReceiveWindow { epoch: Some(epoch), ..ReceiveWindow::default() };
-            // A peer's first envelope is number 0; if we start later, what came before is over.
-            if sequence >= WINDOW {
-                self.base = sequence;
+        }
+        let slot = |sequence: u32| (sequence % (REACH + 1)) as usize;
+        self.nonces[slot(sequence)] = nonce;
+        match sequence.wrapping_sub(self.base) {
+            0 => {
+                // On to the next that has not come.
+                let run = self.seen.trailing_ones();
+                self.base = self.base.wrapping_add(run + 1);
+                self.seen = self.seen.checked_shr(run + 1).unwrap_or(0);
+            }
+            ahead if ahead <= REACH => self.seen |= 1 << (ahead - 1),
+            _ => {
+                // Holes that are left behind are given up: the sender's time-out has them.
+                self.base = sequence.wrapping_add(1);
+                self.seen = 0;
             }
         }
-        let mut ahead = sequence.wrapping_sub(self.base);
-        if ahead >= WINDOW {
-            // Holes that the window leaves behind are given up: the sender's time-out has them.
-            self.advance(ahead - WINDOW + 1);
-            ahead = WINDOW - 1;
-        }
-        self.seen[ahead as usize / 64] |= 1 << (ahead % 64);
-        self.nonces[(sequence % WINDOW) as usize] = nonce;
-        while self.has(0) {
-            let run = self.seen[0].trailing_ones().max(1);
-            self.advance(run);
-        }
-        if wants_done {
-            self.unacknowledged += 1;
-            self.since.get_or_insert(now);
-        }
-    }
-
-    fn has(&self, ahead: u32) -> bool {
-        self.seen[ahead as usize / 64] >> (ahead % 64) & 1 == 1
-    }
-
-    fn advance(&mut self, by: u32) {
-        self.base = self.base.wrapping_add(by);
-        let (words, bits) = (by as usize / 64, by % 64);
-        for index in 0..WORDS {
-            let low = self.seen.get(index + words).copied().unwrap_or(0);
-            let high = self.seen.get(index + words + 1).copied().unwrap_or(0);
-            self.seen[index] = if bits == 0 { low } else { low >> bits | high << (64 - bits) };
-        }
+        self.unacknowledged += u32::from(granted);
+        self.since.get_or_insert(now);
     }
 
     /// What is finished, if anything ever came.
     pub fn done(&self) -> Option<Done> {
         let epoch = self.epoch?;
-        let selective = self.seen[0] >> 1 | self.seen[1] << 63;
-        let mut done = Done { epoch, cumulative: self.base, selective, nonce: 0 };
-        done.nonce = self.nonces[(done.newest() % WINDOW) as usize];
+        let mut done = Done { epoch, cumulative: self.base, selective: self.seen, nonce: 0 };
+        done.nonce = self.nonces[(done.newest() % (REACH + 1)) as usize];
         Some(done)
     }
 
@@ -289,7 +274,7 @@ impl ReceiveWindow {
         self.unacknowledged
     }
 
-    /// Since when the oldest of them waits.
+    /// Since when the oldest envelope waits that no done has told of.
     pub fn waiting_since(&self) -> Option<Instant> {
         self.since
     }

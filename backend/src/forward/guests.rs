@@ -14,10 +14,10 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
     /// Takes requests from all guests and fetches the beginnings of their frames with one call.
     pub(super) fn take_from_guests(&mut self) -> bool {
         let mut hostile = Vec::new();
-        'guests: for (port, vif) in &mut self.vifs {
-            let Some(rings) = &mut vif.rings else {
-                continue;
-            };
+        let mut ports = self.ports_in_turn();
+        'guests: for port in ports.drain(..) {
+            let Some(vif) = self.vifs.get_mut(&port) else { continue };
+            let Some(rings) = &mut vif.rings else { continue };
             for _ in 0..GUEST_BUDGET {
                 if self.round.taken.len() >= FRAMES {
                     break 'guests;
@@ -32,7 +32,7 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
                         let first = self.round.headers.len();
                         let slot = if frame.refused { None } else { self.round.slot() };
                         let Some(slot) = slot else {
-                            self.round.taken.push((*port, frame, first..first, 0));
+                            self.round.taken.push((port, frame, first..first, 0));
                             continue;
                         };
                         let mut at = slot;
@@ -53,16 +53,17 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
                             left -= len;
                         }
                         let ops = first..self.round.headers.len();
-                        self.round.taken.push((*port, frame, ops, slot));
+                        self.round.taken.push((port, frame, ops, slot));
                     }
                     Err(error) => {
                         tracing::warn!(guest = %vif.guest, %error, "guest broke netif, closing");
-                        hostile.push(*port);
+                        hostile.push(port);
                         break;
                     }
                 }
             }
         }
+        self.round.ports = ports;
         for port in hostile {
             self.round.taken.retain(|(from, ..)| *from != port);
             self.counters.closed_hostile += 1;

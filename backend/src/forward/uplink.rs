@@ -5,7 +5,7 @@ use xenvelope_grant::seam::{
     Buffer, CopyOp, End, Hypervisor, Instant, NicError, NicPort, Offload, Unsent,
 };
 use xenvelope_switch::EthernetHeader;
-use xenvelope_switch::envelope::is_envelope;
+use xenvelope_switch::envelope::{Body, Envelope, is_envelope};
 
 use super::{FRAMES, Frame, HEADERS, Leaving, Outbound, SLOT, SLOT_START, Sources};
 use crate::counters::DropReason;
@@ -82,6 +82,11 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
     pub(super) fn take_from_uplink(&mut self, now: Instant) -> bool {
         let mut busy = false;
         for _ in 0..FRAMES {
+            // A frame needs a slot, and one more if its tag changes. What there is no slot for
+            // stays with the card until the next round.
+            if self.round.slots_left() < 2 {
+                return true;
+            }
             let Some(arrival) = self.uplink.as_ref().and_then(NicPort::receive) else {
                 break;
             };
@@ -96,9 +101,12 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
                 is_envelope(head)
             };
             if envelope {
+                // Who sent it nobody can vouch for any more, and what we pass on we vouch for:
+                // guests with a VF send their envelopes to guests without one by us, not by the
+                // card.
                 let bytes = &mut bytes[..total.min(SLOT - SLOT_START)];
                 arrival.buffer.get(arrival.frame.start, bytes);
-                self.switch_envelope(UPLINK, bytes, now);
+                self.counters.drop_frames(DropReason::SourceMac, carried(bytes));
                 continue;
             }
             let (Some(slot), Ok(header)) =
@@ -126,5 +134,14 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
             self.pass_on(UPLINK, &frame, now);
         }
         busy
+    }
+}
+
+/// How many frames an envelope carries.
+fn carried(envelope: &[u8]) -> u64 {
+    match Envelope::parse(envelope).map(|envelope| envelope.body) {
+        Ok(Body::Deliver(deliver)) => deliver.frames.count() as u64,
+        Ok(_) => 0,
+        Err(_) => 1,
     }
 }

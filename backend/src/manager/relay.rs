@@ -124,6 +124,10 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
         let peer = self.vifs.get(&peer).ok_or(StoreError::NoEntry)?;
         let reader = self.vifs.get(&port).map(|vif| vif.guest);
         let mut keys = Transaction::new();
+        // The node itself too: who may not read it does not hear of its end.
+        if let Some(vif) = self.vifs.get(&port) {
+            keys.write(&vif.back.child(key::DIRECT)?, number, "", reader);
+        }
         keys.write(&directory, key::PEER_ID, peer.guest.0, reader)
             .write(&directory, key::PEER_INCARNATION, peer.incarnation, reader)
             .write(&directory, key::ROLE, role, reader);

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use xenvelope_grant::Peer;
 use xenvelope_grant::seam::{Hypervisor, NicPort};
 use xenvelope_switch::table::{CHANNEL_DRIVER_DOMAIN, CHANNEL_VF, Entry, EntryFlags};
-use xenvelope_switch::{MacAddress, PortId};
+use xenvelope_switch::{MacAddress, PortConfig, PortId, Vlan};
 
 use super::{DefaultRoute, PairRoute};
 use crate::driver_domain::Backend;
@@ -38,7 +38,11 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
                 Some(Endpoint { port: *port, mac: vif.mac, peer, envelopes, vf: vif.vf })
             })
             .collect();
+        self.apply_vlans();
         self.arrange_channels(&self.wanted_channels(&endpoints));
+        for stock in endpoints.iter().filter(|endpoint| !endpoint.envelopes) {
+            self.switch.set_flood(PortId(stock.port), true);
+        }
         for of in endpoints.iter().filter(|endpoint| endpoint.envelopes) {
             let wanted: BTreeMap<MacAddress, Entry> = endpoints
                 .iter()
@@ -96,8 +100,35 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
         wanted
     }
 
+    /// Puts ports into the VLANs that were asked for.
+    fn apply_vlans(&mut self) {
+        for (port, vif) in &mut self.vifs {
+            let vid = self.manager.vlan(vif.mac);
+            if vid == vif.vlan {
+                continue;
+            }
+            self.switch.remove_port(PortId(*port));
+            let config = PortConfig::Guest { macs: vec![vif.mac], vlan: Vlan::Access(vid) };
+            match self.switch.add_port(PortId(*port), config) {
+                // Whether it takes floods is set for all ports below.
+                Ok(()) => vif.vlan = vid,
+                // Without a port it reaches nobody; the next change tries again.
+                Err(error) => tracing::warn!(mac = %vif.mac, %error, "cannot change VLAN"),
+            }
+        }
+    }
+
     /// The entry for `to` in the table of `of`.
     fn entry(&self, of: &Endpoint, to: &Endpoint) -> Entry {
+        let mut entry = self.route_entry(of, to);
+        if of.vf && !self.card.anti_spoof() {
+            // Whatever way envelopes should come: one that comes by the VF needs a tag.
+            entry.flags |= EntryFlags::TAGGED;
+        }
+        entry
+    }
+
+    fn route_entry(&self, of: &Endpoint, to: &Endpoint) -> Entry {
         let mut entry = Entry {
             mac: to.mac,
             vid: 0,
@@ -123,9 +154,6 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
             }
             PairRoute::NicEnvelope | PairRoute::Auto if both_vf => {
                 entry.channel = CHANNEL_VF;
-                if !self.card.anti_spoof() {
-                    entry.flags |= EntryFlags::TAGGED;
-                }
             }
             PairRoute::Direct => {
                 if let Some(number) = self.manager.channel_number(of.port, to.port) {

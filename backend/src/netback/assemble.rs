@@ -3,8 +3,8 @@
 use arrayvec::ArrayVec;
 use thiserror::Error;
 use xenvelope_grant::netif::{
-    EXTRA_MORE, EXTRA_TYPE_GSO, ExtraInfo, FATAL_SLOTS, GSO_TYPE_TCPV4, GSO_TYPE_TCPV6,
-    NR_SLOTS_MIN, TxFlags, TxRequest, TxResponse,
+    EXTRA_MORE, EXTRA_TYPE_GSO, ExtraInfo, FATAL_SLOTS, NR_SLOTS_MIN, TxFlags, TxRequest,
+    TxResponse, gso_to_virtio,
 };
 use xenvelope_grant::ring::{Back, RingError};
 use xenvelope_grant::seam::Offload;
@@ -110,11 +110,7 @@ pub fn assemble<W: Words>(
             return Err(NetbackError::UnknownExtra(extra.kind));
         }
         let (kind, size) = (extra.gso_type, extra.gso_size);
-        frame.offload.gso_type = match kind {
-            GSO_TYPE_TCPV4 => 1,
-            GSO_TYPE_TCPV6 => 4,
-            _ => 0,
-        };
+        frame.offload.gso_type = gso_to_virtio(kind).unwrap_or(0);
         frame.offload.gso_size = size;
         if size == 0 || frame.offload.gso_type == 0 {
             return Err(NetbackError::BadGso { kind, size });

@@ -4,8 +4,8 @@ use std::ops::Range;
 
 use arrayvec::ArrayVec;
 use xenvelope_grant::netif::{
-    EXTRA_TYPE_GSO, ExtraInfo, GSO_TYPE_TCPV4, GSO_TYPE_TCPV6, NR_SLOTS_MIN, RSP_ERROR, RxFlags,
-    RxRequest, RxResponse,
+    EXTRA_TYPE_GSO, ExtraInfo, NR_SLOTS_MIN, RSP_ERROR, RxFlags, RxRequest, RxResponse,
+    gso_from_virtio,
 };
 use xenvelope_grant::ring::Back;
 use xenvelope_grant::seam::{CopyOp, End, Offload};
@@ -30,8 +30,6 @@ pub struct Delivery {
     offload: Offload,
 }
 
-/// `VIRTIO_NET_HDR_GSO_TCPV6`.
-const GSO_TCPV6: u8 = 4;
 /// Slots of the longest frame, and one for an extra info.
 const SLOTS: usize = NR_SLOTS_MIN + 1;
 
@@ -106,11 +104,7 @@ pub fn respond<W: Words>(
             let info = ExtraInfo {
                 kind: EXTRA_TYPE_GSO,
                 gso_size: delivery.offload.gso_size,
-                gso_type: if delivery.offload.gso_type == GSO_TCPV6 {
-                    GSO_TYPE_TCPV6
-                } else {
-                    GSO_TYPE_TCPV4
-                },
+                gso_type: gso_from_virtio(delivery.offload.gso_type).unwrap_or_default(),
                 ..ExtraInfo::default()
             };
             let _ = ring.push(&info.to_rx());

@@ -4,7 +4,7 @@ use core::ops::Range;
 
 use xenvelope_grant::netif::{
     EXTRA_MORE, EXTRA_TYPE_GSO, ExtraInfo, NR_SLOTS_MIN, RX_RING_SLOTS, RxFlags, RxRequest,
-    RxResponse,
+    RxResponse, gso_to_virtio,
 };
 use xenvelope_grant::ring::{Front, RingLayout};
 use xenvelope_grant::seam::{Buffer, Granter, Offload, ReceiveArea};
@@ -120,6 +120,16 @@ impl<G: Granter, W: Words> Receiver<G, W> {
         }
     }
 
+    /// The ring index up to which frames have come.
+    pub fn published(&self) -> Result<u32, NetifError> {
+        Ok(self.next.wrapping_add(self.ring.pending()?))
+    }
+
+    /// The ring index of the next frame.
+    pub fn next_index(&self) -> u32 {
+        self.next
+    }
+
     /// Bytes copied to put frames into one piece, since the last time.
     pub fn take_linearised(&mut self) -> u64 {
         core::mem::take(&mut self.linearised)
@@ -154,8 +164,8 @@ impl<G: Granter, W: Words> Receiver<G, W> {
             if extras {
                 // Extra infos follow the first fragment.
                 let extra = ExtraInfo::from_rx(&response);
-                if extra.kind == EXTRA_TYPE_GSO {
-                    offload.gso_type = extra.gso_type;
+                if let (EXTRA_TYPE_GSO, Some(kind)) = (extra.kind, gso_to_virtio(extra.gso_type)) {
+                    offload.gso_type = kind;
                     offload.gso_size = extra.gso_size;
                 }
                 extras = extra.flags & EXTRA_MORE != 0;

@@ -4,8 +4,8 @@ use alloc::vec::Vec;
 use core::ops::Range;
 
 use xenvelope_grant::netif::{
-    EXTRA_TYPE_GSO, ExtraInfo, GSO_TYPE_TCPV4, RSP_NULL, RSP_OKAY, TX_RING_SLOTS, TxFlags,
-    TxRequest, TxResponse,
+    EXTRA_TYPE_GSO, ExtraInfo, MAX_TX_SIZE, RSP_NULL, RSP_OKAY, TX_RING_SLOTS, TxFlags, TxRequest,
+    TxResponse, gso_from_virtio,
 };
 use xenvelope_grant::ring::{Front, RingLayout};
 use xenvelope_grant::seam::{Access, Granter, Offload, Refused};
@@ -41,7 +41,8 @@ const NO_ID: u16 = u16::MAX;
 pub struct NotSent<B> {
     /// The buffer, still whole.
     pub buffer: B,
-    /// Whether the ring was full (otherwise granting failed).
+    /// Whether the ring was full. Otherwise netif cannot say the frame's size or kind, or
+    /// granting failed.
     pub full: bool,
 }
 
@@ -84,7 +85,11 @@ impl<G: Granter, W: Words> Transmitter<G, W> {
         let pages = (frame.end - 1) / xenvelope_grant::PAGE_SIZE
             - frame.start / xenvelope_grant::PAGE_SIZE
             + 1;
-        let extra = usize::from(offload.gso_size > 0);
+        let gso = gso_from_virtio(offload.gso_type).filter(|_| offload.gso_size > 0);
+        let extra = usize::from(gso.is_some());
+        if total > MAX_TX_SIZE || gso.is_some() != (offload.gso_size > 0) {
+            return Err(NotSent { buffer, full: false });
+        }
         if (self.ring.free() as usize) < pages + extra || self.free_ids.len() < pages {
             return Err(NotSent { buffer, full: true });
         }
@@ -123,7 +128,7 @@ impl<G: Granter, W: Words> Transmitter<G, W> {
                 let info = ExtraInfo {
                     kind: EXTRA_TYPE_GSO,
                     gso_size: offload.gso_size,
-                    gso_type: GSO_TYPE_TCPV4,
+                    gso_type: gso.unwrap_or_default(),
                     ..ExtraInfo::default()
                 };
                 let _ = self.ring.push(&info.to_tx());
@@ -155,13 +160,18 @@ impl<G: Granter, W: Words> Transmitter<G, W> {
                 return Err(NetifError::UnknownId(id));
             };
             self.frame_of[id as usize] = NO_ID;
-            self.free_ids.push(id);
+            // The frame is filed under its first id, which stays taken until the last answer:
+            // Linux' netback answers slots one by one, in any order.
+            if id != first {
+                self.free_ids.push(id);
+            }
             flight.refused |= response.status != RSP_OKAY;
             flight.slots -= 1;
             if flight.slots == 0
                 && let Some(flight) = self.flights[first as usize].take()
             {
                 self.in_flight -= 1;
+                self.free_ids.push(first);
                 finished(if flight.refused {
                     Finished::Refused(flight.out)
                 } else {

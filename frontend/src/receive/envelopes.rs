@@ -53,6 +53,9 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
             Body::Deliver(deliver) => {
                 if let Some(done) = &deliver.done {
                     self.take_done(&sender, done);
+                    if self.peers.of(&self.host, sender.peer).closed {
+                        return self.counters.drop_frames(DropReason::PeerClosed, frames);
+                    }
                 }
                 self.take_frames(&sender, &envelope.header, deliver, frames, now);
             }
@@ -133,18 +136,17 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
             // Vouched for: accepted as it is. With a tag only after the comparison.
             state.receive.accept(head.epoch, head.sequence, head.nonce, granted, now);
         }
-        if granted || head.tagged {
-            state.done_wanted |= head.want_done;
-            if !self.dones_due.contains(&sender.peer) {
-                self.dones_due.push(sender.peer);
-            }
+        state.done_wanted |= head.want_done;
+        if !self.dones_due.contains(&sender.peer) {
+            self.dones_due.push(sender.peer);
         }
         self.batch.envelopes = self.batch.envelopes.wrapping_add(1);
         let tag = head.tagged.then(|| head.tag());
         for frame in deliver.frames {
             let inline_only = frame.segments.len() == 0;
-            let taken = if inline_only && tag.is_some() {
-                // Nothing that the sender alone can write stands behind it.
+            let taken = if tag.is_some() && !frame.inline.is_empty() {
+                // Nothing that the sender alone can write stands behind inline bytes, and the tag
+                // would be copied over them.
                 Err(DropReason::WrongTag)
             } else if inline_only {
                 self.inline(header, &frame)

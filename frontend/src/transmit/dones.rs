@@ -22,7 +22,7 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
             let due = state.done_wanted
                 || state.receive.unacknowledged() >= WINDOW / 8
                 || state.receive.waiting_since().is_some_and(|since| now.since(since) >= delay);
-            if state.receive.unacknowledged() == 0 {
+            if state.receive.waiting_since().is_none() {
                 self.dones_due.swap_remove(index);
                 continue;
             }

@@ -5,7 +5,7 @@ use xenvelope_grant::Peer;
 use xenvelope_grant::seam::{Access, Buffer, Hypervisor, Instant, NicPort, Refused};
 use xenvelope_switch::EthernetHeader;
 use xenvelope_switch::envelope::{Addresses, DeliverHead, EnvelopeBuilder, FrameHead, TAG_LEN};
-use xenvelope_switch::table::{Entry, EntryFlags};
+use xenvelope_switch::table::{CHANNEL_VF, Entry, EntryFlags};
 
 use crate::counters::DropReason;
 use crate::interface::Frontend;
@@ -42,15 +42,16 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
         let frame = FrameHead { ether_type: header.ether_type, total, offload: staged.offload };
         // On a path that cannot vouch for the source nothing goes inline: it is the granted tag
         // that a third guest cannot write.
-        let tagged = entry.flags.contains(EntryFlags::TAGGED);
+        let tagged = entry.flags.contains(EntryFlags::TAGGED) && channel == CHANNEL_VF;
         let inline = !tagged && payload.len() <= EnvelopeBuilder::inline_limit();
-        let inspected = if entry.flags.contains(EntryFlags::INSPECT) {
+        // Rules that need inspection forbid the card's path, the only one that needs tags.
+        let inspected = if entry.flags.contains(EntryFlags::INSPECT) && !tagged {
             payload.len().min(INSPECTED)
         } else {
             0
         };
         let granted = payload.start + inspected..payload.end;
-        let pages = if inline || granted.is_empty() {
+        let pages = if inline {
             0
         } else {
             let tag = if tagged { TAG_LEN } else { 0 };
@@ -75,16 +76,11 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
             }
         }
         let Some(open) = &mut self.open else { return };
-        if inline || granted.is_empty() {
+        if inline {
             let mut bytes = [0; xenvelope_switch::envelope::MAX_ENVELOPE];
             let bytes = &mut bytes[..payload.len()];
             staged.buffer.get(payload.start, bytes);
-            let pushed = if inline {
-                open.builder.push_inline(frame, bytes)
-            } else {
-                open.builder.push_granted_with_headers(frame, bytes, &[])
-            };
-            if pushed.is_err() {
+            if open.builder.push_inline(frame, bytes).is_err() {
                 return self.drop_one(DropReason::Malformed);
             }
             self.counters.inlined_frames += 1;
@@ -102,6 +98,9 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
             staged.buffer.put(used.start, &open.head.tag().to_bytes());
         }
         let sequence = open.head.sequence;
+        if self.peers.of(&self.host, entry.peer).cost() >= self.config.peer_quota {
+            return self.drop_one(DropReason::PeerFull);
+        }
         let out = match self.host.grant(staged.buffer, entry.peer, used, Access::Read) {
             Ok(out) => out,
             Err(Refused { .. }) => return self.drop_one(DropReason::GrantFailed),
@@ -125,7 +124,6 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
             peer.take_back(&self.host, out, &mut self.counters);
             return self.drop_one(DropReason::Malformed);
         }
-        peer.used_at = now;
         peer.send.keep(sequence, out, now);
         self.counters.granted_frames += 1;
         // What travels in the envelope is not copied: the Ethernet header, inspected bytes.
@@ -170,7 +168,8 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
             want_done: cost > quota / 2 || state.send.half_full(),
         };
         // What the peer may be waiting for rides along.
-        let done = if state.receive.unacknowledged() > 0 { state.receive.done() } else { None };
+        let done =
+            if state.receive.waiting_since().is_some() { state.receive.done() } else { None };
         let tells = done.is_some();
         let builder = EnvelopeBuilder::deliver(addresses, head, done);
         self.open = Some(OpenEnvelope { builder, peer, channel, head, addresses, tells });
@@ -187,8 +186,10 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
             return;
         }
         let pushed = self.push(open.channel, open.builder.finish());
+        let now = self.host.now();
         let Self { host, peers, counters, .. } = self;
         let peer = peers.of(host, open.peer);
+        peer.used_at = now;
         if pushed {
             peer.send.sent();
             counters.envelopes_sent += 1;

@@ -1,0 +1,155 @@
+//! Order within a flow when its route changes (rule 6).
+//!
+//! What went the old way must be taken by the receiver before anything that goes the new way.
+//! For envelopes the receiver's done says so. Netif's answer and the card's completion say only
+//! that a frame lies where the receiver will find it; the receiver therefore empties its paths in
+//! an order that is right for what follows on them (`crate::receive`). One change it cannot see:
+//! from netif to the VF. There the sender waits a little longer.
+//!
+//! A flow is all that goes to one peer, or all that takes the default route. An address that had
+//! an entry belongs to its last peer's flow still when it has none for a moment.
+
+use core::time::Duration;
+
+use arrayvec::ArrayVec;
+use xenvelope_grant::Peer;
+use xenvelope_grant::seam::{Hypervisor, Instant, NicPort};
+use xenvelope_switch::EthernetHeader;
+use xenvelope_switch::table::CHANNEL_VF;
+
+use crate::counters::DropReason;
+use crate::interface::Frontend;
+use crate::peers::{Flow, Path, Staged};
+use crate::route::Route;
+use crate::transmit::header_of;
+
+/// Frames that wait for an older route to drain, for each flow.
+const HELD: usize = 512;
+/// Flows whose held frames are looked at in one turn.
+const FLOWS: usize = 64;
+/// How long the VF is not used after netif has drained: time for the receiver to take what netif
+/// has brought.
+const TAKEN: Duration = Duration::from_millis(2);
+
+impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
+    /// The frame, if it may go now. Otherwise it is held back, or dropped if too many are.
+    pub(super) fn in_order(
+        &mut self,
+        staged: Staged<H::Buf>,
+        header: &EthernetHeader,
+        route: &Route,
+        now: Instant,
+    ) -> Option<Staged<H::Buf>> {
+        let address = (header.destination, header.vid());
+        let peer = match route.entry {
+            Some(entry) => {
+                self.last_peer.insert(address, entry.peer);
+                Some(entry.peer)
+            }
+            None if header.destination.is_multicast() => None,
+            None => self.last_peer.get(&address).copied(),
+        };
+        if let (Some(peer), Some(_)) = (peer, route.entry) {
+            self.peers.of(&self.host, peer).address = Some(address);
+        }
+        let may_go = self.flow(peer).held.is_empty() && self.may_go(peer, route.path, now);
+        let flow = self.flow(peer);
+        if may_go {
+            flow.path = Some(route.path);
+            flow.drained_at = None;
+            return Some(staged);
+        }
+        if flow.held.len() >= HELD {
+            self.drop_one(DropReason::PathFull);
+            return None;
+        }
+        flow.held_since.get_or_insert(now);
+        flow.held.push_back(staged);
+        None
+    }
+
+    /// Whether a flow may go this way now.
+    fn may_go(&mut self, peer: Option<Peer>, path: Path, now: Instant) -> bool {
+        // A peer that has just come into the table had its frames sent by the default route.
+        let before = self.flow(peer).path.or(self.default_flow.path);
+        let Some(before) = before.filter(|before| *before != path) else { return true };
+        let by_vf = |path| matches!(path, Path::VfFrame | Path::Envelope(CHANNEL_VF));
+        if by_vf(before) && by_vf(path) && self.vf_up() {
+            // The VF is one queue, at both ends.
+            return self.vf_backlog.is_empty();
+        }
+        if !self.drained(peer, before) {
+            return false;
+        }
+        if before == Path::Netif && by_vf(path) {
+            let drained_at = *self.flow(peer).drained_at.get_or_insert(now);
+            return now.since(drained_at) >= TAKEN;
+        }
+        true
+    }
+
+    /// Whether everything that a flow has sent by `path` has arrived.
+    fn drained(&mut self, peer: Option<Peer>, path: Path) -> bool {
+        match path {
+            Path::VfFrame => {
+                !self.vf_up()
+                    || (self.vf_backlog.is_empty()
+                        && self.vf.as_ref().is_none_or(|vf| vf.in_flight() == 0))
+            }
+            Path::Netif => self
+                .driver
+                .as_ref()
+                .is_none_or(|driver| driver.transmit.in_flight() == 0 && driver.backlog.is_empty()),
+            Path::Envelope(_) => {
+                peer.is_none_or(|peer| self.peers.of(&self.host, peer).send.all_done())
+            }
+        }
+    }
+
+    /// Sends what was held back, for flows whose older route has drained or took too long.
+    pub(super) fn release_held(&mut self, now: Instant) {
+        let mut waiting: ArrayVec<Option<Peer>, FLOWS> = self
+            .peers
+            .iter_mut()
+            .filter(|(_, peer)| !peer.flow.held.is_empty())
+            .map(|(peer, _)| Some(peer))
+            .take(FLOWS - 1)
+            .collect();
+        if !self.default_flow.held.is_empty() {
+            waiting.push(None);
+        }
+        for peer in waiting {
+            while let Some(header) = self.flow(peer).held.front().map(header_of) {
+                let route = header.and_then(|header| Some((header, self.route(&header)?)));
+                let timeout = self.config.hold_timeout;
+                let since = self.flow(peer).held_since;
+                // By then whatever is still on the old route is lost.
+                let late = since.is_some_and(|since| now.since(since) > timeout);
+                if let Some((_, route)) = &route
+                    && !late
+                    && !self.may_go(peer, route.path, now)
+                {
+                    break;
+                }
+                let flow = self.flow(peer);
+                let Some(staged) = flow.held.pop_front() else { break };
+                flow.drained_at = None;
+                flow.held_since = if flow.held.is_empty() { None } else { Some(now) };
+                match route {
+                    Some((header, route)) => {
+                        flow.path = Some(route.path);
+                        self.dispatch(staged, &header, route, now);
+                    }
+                    None => self.drop_one(DropReason::NoPath),
+                }
+            }
+        }
+    }
+
+    pub(super) fn flow(&mut self, peer: Option<Peer>) -> &mut Flow<H::Buf> {
+        match peer {
+            Some(peer) => &mut self.peers.of(&self.host, peer).flow,
+            None => &mut self.default_flow,
+        }
+    }
+}
