@@ -120,12 +120,17 @@ impl Manager {
         self.routes.get(&pair).copied().unwrap_or(self.default_route)
     }
 
-    /// Whether policy lets the two reach each other.
+    /// Whether policy lets the two reach each other. Asked for each frame.
     pub(crate) fn may_reach(&self, one: MacAddress, other: MacAddress) -> bool {
-        let default = Member { networks: BTreeSet::from([0]), ..Member::default() };
-        let of = |mac| self.members.get(mac).unwrap_or(&default);
-        let (one, other) = (of(&one), of(&other));
-        one.vlan == other.vlan && !one.networks.is_disjoint(&other.networks)
+        let (one, other) = (self.members.get(&one), self.members.get(&other));
+        let in_default = |member: &Member| member.vlan == 0 && member.networks.contains(&0);
+        match (one, other) {
+            (None, None) => true,
+            (Some(member), None) | (None, Some(member)) => in_default(member),
+            (Some(one), Some(other)) => {
+                one.vlan == other.vlan && !one.networks.is_disjoint(&other.networks)
+            }
+        }
     }
 
     /// The lowest channel number that a port does not use yet.

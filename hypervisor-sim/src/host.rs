@@ -5,11 +5,13 @@ mod driver_domain;
 mod external;
 mod guest;
 mod ledger;
+mod toolstack;
 mod worker;
 
 pub use builder::{GuestKind, GuestSpec, Host, HostError, HostSpec};
-pub use driver_domain::DriverDomain;
+pub use driver_domain::{CardAgent, DriverDomain};
 pub use external::{External, ExternalSnapshot};
 pub use guest::{Guest, GuestSnapshot, GuestWorker};
 pub use ledger::{Ledger, Unbalanced};
+pub use toolstack::make_vif;
 pub use worker::Worker;

@@ -11,13 +11,14 @@ mod toolstack;
 
 use std::sync::Arc;
 
-use xenvelope_backend::{Backend, Manager, PfControl};
+use xenvelope_backend::{Backend, Manager};
 use xenvelope_frontend::transmit::FRAME_AT;
 use xenvelope_frontend::{Config, Counters, Frontend, Link};
 use xenvelope_grant::DomId;
 use xenvelope_grant::seam::{Buffer, Host as _, Instant, Offload};
+use xenvelope_hypervisor_sim::host::CardAgent;
 use xenvelope_hypervisor_sim::machine::{Costs, Domain, DomainOptions, GrantVersion, Machine};
-use xenvelope_hypervisor_sim::nic::{self, CardPort, DomainPort, Nic, NicConfig};
+use xenvelope_hypervisor_sim::nic::{CardPort, DomainPort, Nic, NicConfig};
 use xenvelope_switch::MacAddress;
 
 pub use fake_backend::FakeBackend;
@@ -30,7 +31,7 @@ pub use toolstack::{make_vif, remove_vif};
 /// The frontend of the lab's guests.
 pub type LabFrontend = Frontend<Hooked, DomainPort>;
 /// The backend of the lab.
-pub type LabBackend = Backend<Domain, DomainPort, LabCard>;
+pub type LabBackend = Backend<Domain, DomainPort, CardAgent>;
 
 /// By how much a step moves the clock: 10 microseconds.
 pub const STEP_NS: u64 = 10_000;
@@ -38,22 +39,6 @@ pub const STEP_NS: u64 = 10_000;
 const PAGES: usize = 8192;
 /// Turns of the card in one step.
 const CARD_TURNS: usize = 10_000;
-
-/// The agent that tells the card what the backend asks of it.
-pub struct LabCard(nic::PfControl);
-
-impl PfControl for LabCard {
-    fn reach(&self, mac: MacAddress, vid: u16, behind_us: bool) {
-        if behind_us {
-            let _ = self.0.add_pf_filter(mac.0, vid);
-        } else {
-            self.0.remove_pf_filter(mac.0, vid);
-        }
-    }
-    fn anti_spoof(&self) -> bool {
-        self.0.anti_spoof()
-    }
-}
 
 /// A guest to be made.
 #[derive(Clone, Debug)]
@@ -161,7 +146,7 @@ impl Lab {
         let config = NicConfig { tx_ring: 128, rx_ring: 256, anti_spoof, ..NicConfig::default() };
         let nic = Nic::new(config).expect("a card");
         let uplink = nic.assign(CardPort::Pf, &dom0).expect("the PF");
-        let card = LabCard(nic.pf_control());
+        let card = CardAgent::new(&nic);
         let backend =
             Backend::new(dom0.clone(), Default::default(), Some(uplink), card).expect("a backend");
         Lab {

@@ -7,9 +7,9 @@ use xenvelope_grant::seam::{Buffer, Offload};
 use xenvelope_tests::lab::{GuestPlan, Lab, frame};
 
 /// Turns before allocations count: pools and scratch space reach their size.
-const WARM: usize = 300;
+const WARM: usize = 1000;
 /// Turns that are counted.
-const COUNTED: usize = 300;
+const COUNTED: usize = 1000;
 /// Frames of each turn.
 const BURST: usize = 16;
 

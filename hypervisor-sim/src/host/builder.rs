@@ -6,12 +6,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant as StdInstant};
 
 use thiserror::Error;
-use xenvelope_grant::DomId;
 use xenvelope_grant::seam::StoreError;
-use xenvelope_grant::xenbus::{Directory, Transaction, XenbusState, key};
 use xenvelope_switch::MacAddress;
 
-use super::{DriverDomain, External, Guest};
+use super::{DriverDomain, External, Guest, make_vif};
 use crate::machine::{Costs, Domain, Machine};
 use crate::nic::{CardError, CardPort, ConfigError, Nic, NicConfig, NicThread};
 
@@ -266,24 +264,4 @@ fn add_guest(
     let (high, low) = (index / 250, index % 250 + 1);
     let address = Ipv4Addr::new(10, 0, high as u8, low as u8);
     Guest::start(&wanted.name, domain, config, vf, address)
-}
-
-/// The toolstack's part of an interface: both directories, state Initialising.
-fn make_vif(dom0: &Domain, guest: DomId, mac: MacAddress) -> Result<(), StoreError> {
-    let front = Directory::new(&format!("/local/domain/{guest}/device/vif/0"))?;
-    let back = Directory::new(&format!("/local/domain/0/backend/vif/{guest}/0"))?;
-    let reader = Some(guest);
-    let mut keys = Transaction::new();
-    keys.write(&front, key::BACKEND, back.path(), reader)
-        .write(&front, key::BACKEND_ID, 0, reader)
-        .write(&front, key::HANDLE, 0, reader)
-        .write(&front, key::MAC, mac, reader)
-        .state(&front, XenbusState::Initialising, reader)
-        .write(&back, key::FRONTEND, front.path(), reader)
-        .write(&back, key::FRONTEND_ID, guest, reader)
-        .write(&back, key::HANDLE, 0, reader)
-        .write(&back, key::MAC, mac, reader)
-        .write(&back, key::ONLINE, 1, reader)
-        .state(&back, XenbusState::Initialising, reader);
-    keys.commit(dom0)
 }

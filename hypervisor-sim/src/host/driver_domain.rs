@@ -18,6 +18,13 @@ const NAP: Duration = Duration::from_millis(50);
 /// The agent that tells the card what the backend asks of it.
 pub struct CardAgent(nic::PfControl);
 
+impl CardAgent {
+    /// The agent of a card.
+    pub fn new(nic: &Arc<Nic>) -> CardAgent {
+        CardAgent(nic.pf_control())
+    }
+}
+
 impl PfControl for CardAgent {
     fn reach(&self, mac: MacAddress, vid: u16, behind_us: bool) {
         if behind_us {
@@ -51,7 +58,7 @@ impl DriverDomain {
         let failed = |cause: &dyn std::fmt::Display| HostError::DriverDomain(cause.to_string());
         let bell = Arc::new(domain.device_port().map_err(|cause| failed(&cause))?);
         let uplink = nic.assign(CardPort::Pf, &domain).map_err(|cause| failed(&cause))?;
-        let agent = CardAgent(nic.pf_control());
+        let agent = CardAgent::new(nic);
         let mut backend = Backend::new(domain.clone(), config, Some(uplink), agent)
             .map_err(|cause| failed(&cause))?;
         let ringer = Arc::clone(&bell);
