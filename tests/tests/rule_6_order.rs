@@ -57,6 +57,9 @@ fn flips(
     lab.guests[0].asleep = false;
     lab.guests[1].asleep = false;
     (lab.backend_asleep, lab.nic_asleep) = (false, false);
+    // All that is underway arrives in small steps: one large step would be longer than a frame may
+    // be held, and the card would have slept through it.
+    lab.steps(1000);
     lab.pass_ms(100);
     lab.steps(3000);
     let numbers = numbers_from(mac(0), &lab.guests[1].take_received());
