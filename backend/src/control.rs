@@ -107,8 +107,12 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
         let there = back.text(&self.host, key::FRONTEND).is_ok();
         match (known, there) {
             (None, true) => {
+                let port = self.next_port;
                 if let Err(error) = self.create(guest, handle, back) {
                     tracing::warn!(%guest, handle, %error, "cannot serve interface");
+                    // Half an interface would keep its address from being used again. If the
+                    // switch refused the port, it is not there, and this does nothing.
+                    self.forget(port);
                 }
             }
             (Some(port), false) => {
@@ -118,7 +122,7 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
             // Ours is past Initialising since we made it: the toolstack has made another
             // interface in its place.
             (Some(port), true) if back.state(&self.host) == XenbusState::Initialising => {
-                self.close_vif(port);
+                self.take_down(port);
                 self.forget(port);
                 self.look_at(guest, handle);
             }
@@ -194,8 +198,9 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
             }
             XenbusState::Initialising if phase != Phase::InitWait => {
                 // It comes back, or somebody else came in its place: a new life, and the
-                // handshake from the start.
-                self.close_vif(port);
+                // handshake from the start. Nothing is said of the old life's end: who waits for
+                // InitWait must not read Closing.
+                self.take_down(port);
                 let incarnation = self.next_incarnation();
                 if let Some(vif) = self.vifs.get_mut(&port) {
                     vif.phase = Phase::InitWait;
@@ -291,8 +296,15 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
         Ok(())
     }
 
-    /// Takes an interface down: its rings are unmapped, and it leaves all tables.
+    /// Takes an interface down and says so.
     pub(crate) fn close_vif(&mut self, port: u32) {
+        self.take_down(port);
+        let _ = self.write_state(port, XenbusState::Closing);
+        let _ = self.write_state(port, XenbusState::Closed);
+    }
+
+    /// Takes an interface down: its rings are unmapped, and it leaves all tables.
+    fn take_down(&mut self, port: u32) {
         let Some(vif) = self.vifs.get_mut(&port) else {
             return;
         };
@@ -308,8 +320,6 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
         // While it is down nothing is known of a VF of its.
         self.switch.set_flood(PortId(port), true);
         self.manager.touch();
-        let _ = self.write_state(port, XenbusState::Closing);
-        let _ = self.write_state(port, XenbusState::Closed);
     }
 
     /// The toolstack has removed an interface.

@@ -11,7 +11,6 @@ mod tables;
 use std::collections::{BTreeMap, BTreeSet};
 
 use xenvelope_switch::MacAddress;
-use xenvelope_switch::table::FIRST_DIRECT_CHANNEL;
 
 /// The way that is asked for between two guests.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -133,17 +132,15 @@ impl Manager {
         }
     }
 
-    /// The lowest channel number that a port does not use yet.
-    fn free_number(&self, port: u32) -> u16 {
-        let used: BTreeSet<u16> = self
-            .channels
+    /// The channel numbers that a port uses.
+    fn numbers_of(&self, port: u32) -> BTreeSet<u16> {
+        self.channels
             .iter()
             .filter_map(|((a, b), channel)| match port {
                 port if port == *a => Some(channel.numbers.0),
                 port if port == *b => Some(channel.numbers.1),
                 _ => None,
             })
-            .collect();
-        (FIRST_DIRECT_CHANNEL..).find(|number| !used.contains(number)).unwrap_or(u16::MAX)
+            .collect()
     }
 }

@@ -55,8 +55,7 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
             }
         }
         if state && self.follow(now).is_err() {
-            self.disconnect();
-            let _ = self.tell_state(XenbusState::Closing);
+            self.fail();
         }
         if direct && self.config.envelopes {
             self.poll_direct();
@@ -73,6 +72,12 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
             XenbusState::Connected if self.driver.is_some() && self.link == Link::Down => {
                 self.attach_table(now)?;
                 self.link = Link::Up;
+            }
+            // Asked to begin anew, we wait for InitWait: what the backend says of an earlier life
+            // changes nothing.
+            XenbusState::Closing | XenbusState::Closed if ours == XenbusState::Initialising => {
+                self.disconnect();
+                self.close_direct(|_| false);
             }
             XenbusState::Closing if ours != XenbusState::Closed => {
                 self.disconnect();
@@ -93,6 +98,10 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
 
     /// Makes rings and port, and tells the backend.
     fn connect(&mut self) -> Result<(), FrontendError> {
+        // Nothing of an earlier life is left.
+        self.disconnect();
+        self.close_direct(|_| false);
+        self.vf_told = false;
         let backend = self.control.backend;
         let envelopes =
             self.config.envelopes && self.control.back.feature(&self.host, key::FEATURE_ENVELOPE);
@@ -168,6 +177,13 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
     /// Says goodbye: the backend takes everything down and answers Closed.
     pub fn close(&mut self) -> Result<(), FrontendError> {
         self.tell_state(XenbusState::Closing)
+    }
+
+    /// The driver domain broke the protocol: the connection ends, and it is told.
+    pub(crate) fn fail(&mut self) {
+        self.disconnect();
+        // If the store does not take it either, there is nobody to tell.
+        let _ = self.tell_state(XenbusState::Closing);
     }
 
     fn tell_state(&self, state: XenbusState) -> Result<(), FrontendError> {

@@ -331,10 +331,17 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
         let timeout = config.done_timeout.as_nanos() as u64;
         let deadline = Instant(now.0.saturating_sub(timeout));
         for (key, peer) in peers.iter_mut() {
-            let now_there = peer.address.and_then(|(mac, vid)| {
-                table.as_ref().filter(|table| table.fresh)?.reader.lookup(mac, vid)
-            });
-            if peer.send.outstanding() > 0 && now_there.is_none_or(|entry| entry.peer != key) {
+            let still_there = |(mac, vid)| {
+                let table = table.as_ref().filter(|table| table.fresh);
+                table
+                    .and_then(|table| table.reader.lookup(mac, vid))
+                    .is_some_and(|entry| entry.peer == key)
+            };
+            // The driver domain stands for many addresses.
+            let gone = peer.send.outstanding() > 0
+                && !peer.address.is_some_and(still_there)
+                && !last_peer.iter().any(|(address, of)| *of == key && still_there(*address));
+            if gone {
                 counters.timed_out += peer.send.outstanding() as u64;
                 peer.take_back_all(host, counters);
             }

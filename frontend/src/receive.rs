@@ -125,7 +125,7 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
         let mut busy = self.collect_vf(now);
         match from_netif {
             Some(Ok(end)) => busy |= self.collect_netif(end),
-            Some(Err(_)) => self.disconnect(),
+            Some(Err(_)) => self.fail(),
             None => {}
         }
         match from_driver {
@@ -141,7 +141,7 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
                     busy = true;
                 }
             }
-            Err(_) => self.disconnect(),
+            Err(_) => self.fail(),
         }
         for (index, count) in from_direct.into_iter().enumerate() {
             let Ok(count) = count else {
@@ -238,7 +238,7 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
                     }
                 }
                 Err(_) => {
-                    self.disconnect();
+                    self.fail();
                     return true;
                 }
             }

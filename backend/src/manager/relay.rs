@@ -7,6 +7,7 @@
 use xenvelope_grant::seam::{Change, Hypervisor, NicPort, StoreError};
 use xenvelope_grant::xenbus::{Directory, Transaction, XenbusState, key};
 use xenvelope_switch::channel::RING_PAGES;
+use xenvelope_switch::table::{FIRST_DIRECT_CHANNEL, MAX_CHANNEL};
 
 use super::{DirectChannel, Manager};
 use crate::driver_domain::Backend;
@@ -38,7 +39,7 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
             if self.manager.channels.contains_key(pair) {
                 continue;
             }
-            let numbers = (self.manager.free_number(pair.0), self.manager.free_number(pair.1));
+            let numbers = (self.free_number(pair.0), self.free_number(pair.1));
             let channel = DirectChannel { numbers, offered: false, answered: false, up: false };
             if let Err(error) = self.tell(pair.0, numbers.0, pair.1, "listen", |_| Ok(())) {
                 tracing::warn!(%error, "cannot arrange a direct channel");
@@ -46,6 +47,19 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
             }
             self.manager.channels.insert(*pair, channel);
         }
+    }
+
+    /// The lowest channel number that a port does not use, and of whose last use its guest has
+    /// left nothing in the store.
+    fn free_number(&self, port: u32) -> u16 {
+        let used = self.manager.numbers_of(port);
+        let clean = |number: &u16| {
+            self.said(port, *number)
+                .is_none_or(|said| said.state(&self.host) == XenbusState::Unknown)
+        };
+        (FIRST_DIRECT_CHANNEL..MAX_CHANNEL)
+            .find(|number| !used.contains(number) && clean(number))
+            .unwrap_or(MAX_CHANNEL)
     }
 
     /// Something changed in a guest's part of the store: a step forward for its channels.

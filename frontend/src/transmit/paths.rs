@@ -123,7 +123,7 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
         });
         match result {
             Ok(_) => self.drain_backlog(),
-            Err(_) => self.disconnect(),
+            Err(_) => self.fail(),
         }
     }
 
