@@ -173,11 +173,6 @@ impl<O> SendWindow<O> {
             None
         }
     }
-
-    /// When the oldest grant was sent.
-    pub fn oldest(&self) -> Option<Instant> {
-        self.outstanding.front().map(|sent| sent.at)
-    }
 }
 
 /// How far beyond a hole a receiver looks: as many as a done's selective part has bits.

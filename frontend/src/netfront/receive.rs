@@ -251,11 +251,6 @@ impl<G: Granter, W: Words> Receiver<G, W> {
         Ok(self.ring.pending_or_ask()?)
     }
 
-    /// Responses that wait.
-    pub fn pending(&self) -> Result<u32, NetifError> {
-        Ok(self.ring.pending()?)
-    }
-
     /// The memory of the ring, to be given back.
     pub fn into_words(self) -> W {
         self.ring.into_words()

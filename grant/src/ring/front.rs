@@ -39,20 +39,12 @@ where
 
     /// As [`Front::new`], with indices that start at `start`, so that tests reach the wrap.
     pub fn starting_at(words: W, layout: RingLayout, start: u32) -> Self {
-        assert!(words.size() >= layout.size(), "the ring does not fit its pages");
-        assert!(size_of::<Req>() <= layout.stride && size_of::<Rsp>() <= layout.stride);
-        words.store_u32(layout.req_prod, start, Relaxed);
-        words.store_u32(layout.rsp_prod, start, Relaxed);
-        words.store_u32(layout.req_event, start.wrapping_add(1), Relaxed);
-        words.store_u32(layout.rsp_event, start.wrapping_add(1), Relaxed);
-        Front {
-            words,
-            layout,
-            req_prod: start,
-            published: start,
-            rsp_cons: start,
-            slots: PhantomData,
-        }
+        let ring = Self::over(words, layout, start);
+        ring.words.store_u32(layout.req_prod, start, Relaxed);
+        ring.words.store_u32(layout.rsp_prod, start, Relaxed);
+        ring.words.store_u32(layout.req_event, start.wrapping_add(1), Relaxed);
+        ring.words.store_u32(layout.rsp_event, start.wrapping_add(1), Relaxed);
+        ring
     }
 
     /// A ring that the other side has initialised, with nothing outstanding: `FRONT_RING_ATTACH`
@@ -62,9 +54,13 @@ where
     /// # Panics
     /// If the pages are smaller than the layout, or a slot type is larger than the stride.
     pub fn attach(words: W, layout: RingLayout) -> Self {
+        let start = words.load_u32(layout.req_prod, Acquire);
+        Self::over(words, layout, start)
+    }
+
+    fn over(words: W, layout: RingLayout, start: u32) -> Self {
         assert!(words.size() >= layout.size(), "the ring does not fit its pages");
         assert!(size_of::<Req>() <= layout.stride && size_of::<Rsp>() <= layout.stride);
-        let start = words.load_u32(layout.req_prod, Acquire);
         Front {
             words,
             layout,
