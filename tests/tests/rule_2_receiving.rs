@@ -155,6 +155,28 @@ fn a_third_guest_on_a_card_without_anti_spoof_cannot_forge_for_a_pair_with_a_dir
 }
 
 /// Hangs on `Pieces::check` and `check_sizes` of the envelope's parser.
+/// Hangs on `Backend::take_from_uplink`: what the driver domain passes on it vouches for, and it
+/// cannot vouch for an envelope that the card brings. Guest 1 has no VF, so the card hands what is
+/// for it to the driver domain.
+#[test]
+fn a_third_guest_cannot_launder_a_forged_envelope_through_the_driver_domain() {
+    let mut lab = Lab::new(false);
+    lab.add_guest(&GuestPlan { vf: true, ..GuestPlan::default() });
+    lab.add_guest(&GuestPlan::default());
+    lab.connect();
+    let domain = lab.machine.create_domain("hostile", 4096);
+    let port = lab.attach_vf(&domain, mac(9));
+    lab.steps(50);
+    let before = lab.backend.counters().uplink_in;
+    send_raw(&domain, &port, &inline(addresses(mac(1), mac(0)), head(5, 0), &[1; 60]));
+    lab.run_until("the envelope to reach the driver domain", |lab| {
+        lab.backend.counters().uplink_in > before
+    });
+    lab.steps(20);
+    assert!(lab.guests[1].received.is_empty());
+    lab.expect_delivery(0, 1, &[2; 60]);
+}
+
 #[test]
 fn lengths_that_leave_the_page_or_do_not_add_up_deliver_nothing() {
     let (mut lab, mut hostile) = switched();
