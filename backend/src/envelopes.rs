@@ -50,10 +50,7 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
         let Ok(envelope) = Envelope::parse(bytes) else {
             return self.counters.drop_frames(DropReason::Malformed, 1);
         };
-        let frames = match &envelope.body {
-            Body::Deliver(deliver) => deliver.frames.clone().count() as u64,
-            _ => 0,
-        };
+        let frames = envelope.carried();
         let result = match self.switch.ingress(from, &envelope.header, now.0) {
             Err(discard) => Err(discard.into()),
             Ok(Forward { vid, to: Destination::Port(to) }) => {
@@ -173,26 +170,26 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
 
     /// Says done to the guests whose frames we have taken, after the copy.
     pub(crate) fn send_dones(&mut self) {
-        for _ in 0..self.round.dones.len() {
-            let port = self.round.dones.remove(0);
-            let Some(rings) = self.vifs.get_mut(&port).and_then(|vif| vif.rings.as_mut()) else {
-                continue;
+        let Self { round, vifs, .. } = self;
+        // Those whose channel is full stay, for the next round.
+        round.dones.retain(|port| {
+            let Some(rings) = vifs.get_mut(port).and_then(|vif| vif.rings.as_mut()) else {
+                return false;
             };
-            let (Some(done), Some(addresses)) = (rings.window.done(), rings.done_to) else {
-                continue;
-            };
-            let Some(channel) = &mut rings.envelopes else {
-                continue;
+            let (Some(done), Some(addresses), Some(channel)) =
+                (rings.window.done(), rings.done_to, &mut rings.envelopes)
+            else {
+                return false;
             };
             // Our own epoch is of no use to it: we send it nothing that it would acknowledge.
             let mut builder = EnvelopeBuilder::done(addresses, 0, done);
-            if channel.room().is_ok_and(|room| room > 0) && channel.push(builder.finish()).is_ok() {
+            let sent =
+                channel.room().is_ok_and(|room| room > 0) && channel.push(builder.finish()).is_ok();
+            if sent {
                 rings.window.told();
-            } else {
-                // Its channel is full: again in the next round.
-                self.round.dones.push(port);
             }
-        }
+            !sent
+        });
     }
 
     fn channel(

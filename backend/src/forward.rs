@@ -344,16 +344,7 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
         }
         self.drain_leaving();
         if let Some(uplink) = &self.uplink {
-            let (mut count, length) = uplink.wanted();
-            while count > 0 {
-                let Ok(buffer) = self.host.take(None, length) else {
-                    break;
-                };
-                if uplink.post(buffer, 0).is_err() {
-                    break;
-                }
-                count -= 1;
-            }
+            uplink.refill(&self.host, 0);
             uplink.kick();
         }
     }

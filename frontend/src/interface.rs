@@ -298,7 +298,7 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
             waiting |= driver
                 .transmit
                 .pending_or_ask()
-                .map_or(true, |out| out > 0 && { !driver.backlog.is_empty() });
+                .map_or(true, |out| out > 0 && !driver.backlog.is_empty());
             waiting |= driver.receive.pending_or_ask().map_or(true, |count| count > 0);
             if let Some(envelopes) = &mut driver.envelopes {
                 waiting |= envelopes.pending_or_ask().map_or(true, |count| count > 0);
@@ -337,9 +337,8 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
                     .and_then(|table| table.reader.lookup(mac, vid))
                     .is_some_and(|entry| entry.peer == key)
             };
-            // The driver domain stands for many addresses.
+            // One address is enough: the driver domain stands for many.
             let gone = peer.send.outstanding() > 0
-                && !peer.address.is_some_and(still_there)
                 && !last_peer.iter().any(|(address, of)| *of == key && still_there(*address));
             if gone {
                 counters.timed_out += peer.send.outstanding() as u64;

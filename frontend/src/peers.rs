@@ -8,7 +8,6 @@ use core::time::Duration;
 
 use xenvelope_grant::Peer;
 use xenvelope_grant::seam::{Granter, Host, Instant, Offload, Pinned};
-use xenvelope_switch::MacAddress;
 use xenvelope_switch::envelope::Addresses;
 use xenvelope_switch::window::{ReceiveWindow, SendWindow};
 
@@ -73,8 +72,6 @@ pub struct PeerState<G: Granter> {
     pub done_wanted: bool,
     /// Grants that could not be taken back: the peer uses them.
     pub pinned: Vec<G::Out>,
-    /// The address of its that we last sent to.
-    pub address: Option<(MacAddress, u16)>,
     /// When it last sent us something or was sent something.
     pub used_at: Instant,
     /// It broke the protocol: nothing is sent to it any more, and nothing taken from it.
@@ -91,7 +88,6 @@ impl<G: Granter + Host> PeerState<G> {
             done_to: None,
             done_wanted: false,
             pinned: Vec::new(),
-            address: None,
             used_at: host.now(),
             closed: false,
         }
@@ -142,8 +138,7 @@ impl<G: Granter + Host> PeerState<G> {
     }
 }
 
-/// All peers. Few, and looked up for each batch: a list in the order of last use would do, a
-/// hash map does not care how many.
+/// All peers.
 pub struct Peers<G: Granter>(hashbrown::HashMap<Peer, PeerState<G>>);
 
 impl<G: Granter> Default for Peers<G> {

@@ -168,10 +168,7 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
     fn collect_vf(&mut self, now: Instant) -> bool {
         let mut busy = false;
         // Bounded by the ring: it gets new buffers when we flush.
-        loop {
-            let Some(arrival) = self.vf.as_ref().and_then(NicPort::receive) else {
-                break;
-            };
+        while let Some(arrival) = self.vf.as_ref().and_then(NicPort::receive) {
             busy = true;
             let length = arrival.frame.len();
             let mut head = [0; xenvelope_switch::envelope::MAX_ENVELOPE];

@@ -67,7 +67,7 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
         while let Some(staged) = self.outbox.pop_front() {
             self.send_one(staged, now);
         }
-        self.seal();
+        self.seal(now);
         busy |= self.send_dones(now);
         self.publish();
         busy

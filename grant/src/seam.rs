@@ -18,7 +18,7 @@ pub use copier::{CallFailed, Copier, CopyOp, End};
 pub use events::{EventError, Events, PortId};
 pub use granter::{
     Access, Buffer, Granter, MAX_SEGMENTS, NoBuffer, Pinned, ReceiveArea, Refused, Segment,
-    piece_in_page,
+    pages_touched, piece_in_page,
 };
 pub use host::{Host, Instant};
 pub use nic::{Arrival, NicCapabilities, NicError, NicPort, Offload, Unsent};

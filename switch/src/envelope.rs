@@ -111,6 +111,13 @@ pub struct DeliverHead {
     pub want_done: bool,
 }
 
+impl Addresses {
+    /// The VLAN that the tag names: 0 for none, as [`crate::EthernetHeader::vid`].
+    pub const fn vid(&self) -> u16 {
+        crate::ethernet::vid_of(self.tci)
+    }
+}
+
 impl DeliverHead {
     /// The tag that the granted data begins with if [`tagged`](Self::tagged) is set.
     pub const fn tag(&self) -> Tag {

@@ -117,6 +117,14 @@ pub struct EthernetHeader {
     pub ether_type: u16,
 }
 
+/// The VLAN that a tag control word names.
+pub(crate) const fn vid_of(tci: Option<u16>) -> u16 {
+    match tci {
+        Some(tci) => tci & VID_MASK,
+        None => 0,
+    }
+}
+
 impl EthernetHeader {
     /// Reads the header at the start of a frame.
     ///
@@ -149,10 +157,7 @@ impl EthernetHeader {
     /// The VLAN that the tag names, 0 to 4095. 0 if there is no tag or the tag is there for its
     /// priority only.
     pub const fn vid(&self) -> u16 {
-        match self.tci {
-            Some(tci) => tci & VID_MASK,
-            None => 0,
-        }
+        vid_of(self.tci)
     }
 
     /// Writes the header to the start of `out` and returns how many bytes it has.

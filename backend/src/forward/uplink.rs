@@ -5,7 +5,7 @@ use xenvelope_grant::seam::{
     Buffer, CopyOp, End, Hypervisor, Instant, NicError, NicPort, Offload, Unsent,
 };
 use xenvelope_switch::EthernetHeader;
-use xenvelope_switch::envelope::{Body, Envelope, is_envelope};
+use xenvelope_switch::envelope::{Envelope, is_envelope};
 
 use super::{FRAMES, Frame, HEADERS, Leaving, Outbound, SLOT, SLOT_START, Sources};
 use crate::counters::DropReason;
@@ -106,7 +106,8 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
                 // card.
                 let bytes = &mut bytes[..total.min(SLOT - SLOT_START)];
                 arrival.buffer.get(arrival.frame.start, bytes);
-                self.counters.drop_frames(DropReason::SourceMac, carried(bytes));
+                let frames = Envelope::parse(bytes).map_or(1, |envelope| envelope.carried());
+                self.counters.drop_frames(DropReason::SourceMac, frames);
                 continue;
             }
             let (Some(slot), Ok(header)) =
@@ -134,14 +135,5 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
             self.pass_on(UPLINK, &frame, now);
         }
         busy
-    }
-}
-
-/// How many frames an envelope carries.
-fn carried(envelope: &[u8]) -> u64 {
-    match Envelope::parse(envelope).map(|envelope| envelope.body) {
-        Ok(Body::Deliver(deliver)) => deliver.frames.count() as u64,
-        Ok(_) => 0,
-        Err(_) => 1,
     }
 }

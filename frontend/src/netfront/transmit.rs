@@ -8,7 +8,7 @@ use xenvelope_grant::netif::{
     TxResponse, gso_from_virtio,
 };
 use xenvelope_grant::ring::{Front, RingLayout};
-use xenvelope_grant::seam::{Access, Granter, Offload, Refused};
+use xenvelope_grant::seam::{Access, Granter, Offload, Refused, pages_touched};
 use xenvelope_grant::{Peer, Words};
 
 use super::NetifError;
@@ -82,9 +82,7 @@ impl<G: Granter, W: Words> Transmitter<G, W> {
         offload: Offload,
     ) -> Result<(), NotSent<G::Buf>> {
         let total = frame.len();
-        let pages = (frame.end - 1) / xenvelope_grant::PAGE_SIZE
-            - frame.start / xenvelope_grant::PAGE_SIZE
-            + 1;
+        let pages = pages_touched(&frame);
         let gso = gso_from_virtio(offload.gso_type).filter(|_| offload.gso_size > 0);
         let extra = usize::from(gso.is_some());
         if total > MAX_TX_SIZE || gso.is_some() != (offload.gso_size > 0) {

@@ -31,10 +31,7 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
             Ok(envelope) => envelope,
             Err(_) => return self.drop_one(DropReason::BadEnvelope),
         };
-        let frames = match &envelope.body {
-            Body::Deliver(deliver) => deliver.frames.clone().count() as u64,
-            _ => 0,
-        };
+        let frames = envelope.carried();
         let sender = match self.sender(&envelope.header, via) {
             Ok(sender) => sender,
             Err(reason) => return self.counters.drop_frames(reason, frames),

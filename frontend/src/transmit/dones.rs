@@ -32,8 +32,7 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
             }
             let (epoch, done, to) = (state.send.epoch(), state.receive.done(), state.done_to);
             if let (Some(done), Some(addresses)) = (done, to)
-                && let Some(entry) =
-                    self.lookup(addresses.destination, addresses.tci.map_or(0, |tci| tci & 0x0fff))
+                && let Some(entry) = self.lookup(addresses.destination, addresses.vid())
                 && let Some(Path::Envelope(channel)) = self.path_of(&entry)
             {
                 let mut builder = EnvelopeBuilder::done(addresses, epoch, done);

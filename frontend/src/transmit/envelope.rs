@@ -2,7 +2,7 @@
 //! somebody else come.
 
 use xenvelope_grant::Peer;
-use xenvelope_grant::seam::{Access, Buffer, Hypervisor, Instant, NicPort, Refused};
+use xenvelope_grant::seam::{Access, Buffer, Hypervisor, Instant, NicPort, Refused, pages_touched};
 use xenvelope_switch::EthernetHeader;
 use xenvelope_switch::envelope::{Addresses, DeliverHead, EnvelopeBuilder, FrameHead, TAG_LEN};
 use xenvelope_switch::table::{CHANNEL_VF, Entry, EntryFlags};
@@ -13,6 +13,7 @@ use crate::peers::Staged;
 
 /// Bytes that are inspected on a path with L3 or L4 rules, and travel inside the envelope there.
 const INSPECTED: usize = 64;
+
 /// The envelope that is being filled.
 pub(crate) struct OpenEnvelope {
     builder: EnvelopeBuilder,
@@ -50,15 +51,10 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
         } else {
             0
         };
-        let granted = payload.start + inspected..payload.end;
-        let pages = if inline {
-            0
-        } else {
-            let tag = if tagged { TAG_LEN } else { 0 };
-            (granted.end - 1) / xenvelope_grant::PAGE_SIZE
-                - (granted.start - tag) / xenvelope_grant::PAGE_SIZE
-                + 1
-        };
+        // The tag goes over the end of the Ethernet header, which travels in the envelope.
+        let tag = if tagged { TAG_LEN } else { 0 };
+        let used = payload.start + inspected - tag..payload.end;
+        let pages = if inline { 0 } else { pages_touched(&used) };
         let in_envelope = if inline { payload.len() } else { inspected };
         let addresses =
             Addresses { destination: header.destination, source: header.source, tci: header.tci };
@@ -70,7 +66,7 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
                 && open.builder.room_for(pages, in_envelope, &staged.offload)
         });
         if !fits {
-            self.seal();
+            self.seal(now);
             if let Err(reason) = self.open_envelope(entry.peer, channel, addresses, tagged) {
                 return self.drop_one(reason);
             }
@@ -90,11 +86,7 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
         let mut headers = [0; INSPECTED];
         let headers = &mut headers[..inspected];
         staged.buffer.get(payload.start, headers);
-        let mut used = granted;
         if tagged {
-            // In front of what is granted: over the header, which travels in the envelope, or
-            // over inspected bytes, which do too.
-            used.start -= TAG_LEN;
             staged.buffer.put(used.start, &open.head.tag().to_bytes());
         }
         let sequence = open.head.sequence;
@@ -177,7 +169,7 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
     }
 
     /// Finishes the open envelope and puts it on its way.
-    pub(super) fn seal(&mut self) {
+    pub(super) fn seal(&mut self, now: Instant) {
         let Some(mut open) = self.open.take() else {
             return;
         };
@@ -186,7 +178,6 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
             return;
         }
         let pushed = self.push(open.channel, open.builder.finish());
-        let now = self.host.now();
         let Self { host, peers, counters, .. } = self;
         let peer = peers.of(host, open.peer);
         peer.used_at = now;

@@ -49,9 +49,6 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
             None if header.destination.is_multicast() => None,
             None => self.last_peer.get(&address).copied(),
         };
-        if let (Some(peer), Some(_)) = (peer, route.entry) {
-            self.peers.of(&self.host, peer).address = Some(address);
-        }
         let may_go = self.flow(peer).held.is_empty() && self.may_go(peer, route.path, now);
         let flow = self.flow(peer);
         if may_go {

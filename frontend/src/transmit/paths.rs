@@ -150,16 +150,7 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
             }
         }
         if let Some(vf) = &self.vf {
-            let (mut count, length) = vf.wanted();
-            while count > 0 {
-                let Ok(buffer) = self.host.take(None, FRAME_AT + length) else {
-                    break;
-                };
-                if vf.post(buffer, FRAME_AT).is_err() {
-                    break;
-                }
-                count -= 1;
-            }
+            vf.refill(&self.host, FRAME_AT);
             vf.kick();
         }
     }

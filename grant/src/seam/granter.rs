@@ -158,6 +158,14 @@ pub trait ReceiveArea {
     fn get(&self, at: usize, out: &mut [u8]) -> bool;
 }
 
+/// How many pages a range of bytes touches.
+pub const fn pages_touched(range: &Range<usize>) -> usize {
+    if range.end <= range.start {
+        return 0;
+    }
+    (range.end - 1) / PAGE_SIZE - range.start / PAGE_SIZE + 1
+}
+
 /// The piece of `range` that lies in page `page`, as offset in that page and length; `None` if
 /// they do not meet.
 pub fn piece_in_page(range: &Range<usize>, page: usize) -> Option<(u16, u16)> {

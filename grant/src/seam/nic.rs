@@ -5,7 +5,7 @@ use core::ops::Range;
 
 use thiserror::Error;
 
-use super::PortId;
+use super::{Granter, PortId};
 
 /// What a card's port can do.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -106,6 +106,16 @@ pub trait NicPort {
     fn wanted(&self) -> (usize, usize);
     /// Gives the card a buffer for a frame to come. The frame will start `headroom` bytes in.
     fn post(&self, buffer: Self::Buf, headroom: usize) -> Result<(), Self::Buf>;
+    /// Gives the card all the buffers that it wants and that there are.
+    fn refill(&self, granter: &impl Granter<Buf = Self::Buf>, headroom: usize) {
+        let (count, length) = self.wanted();
+        for _ in 0..count {
+            let Ok(buffer) = granter.take(None, headroom + length) else { break };
+            if self.post(buffer, headroom).is_err() {
+                break;
+            }
+        }
+    }
     /// The next frame that came in, in order of arrival.
     fn receive(&self) -> Option<Arrival<Self::Buf>>;
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant as StdInstant};
 use smoltcp::phy::{Device, DeviceCapabilities, Medium, RxToken, TxToken};
 use smoltcp::time::Instant as SmolInstant;
 use xenvelope_grant::seam::Instant;
-use xenvelope_switch::envelope::{Body, ETHER_TYPE, Envelope};
+use xenvelope_switch::envelope::{ETHER_TYPE, Envelope};
 use xenvelope_switch::{EthernetHeader, MacAddress};
 
 use super::HostError;
@@ -142,11 +142,7 @@ impl WireDevice {
 /// How many frames of guests a frame on the wire is: an envelope whose destination has just lost
 /// its VF goes out there, as any frame to an address that the card does not know.
 fn carried(frame: &[u8]) -> u64 {
-    match Envelope::parse(frame).map(|envelope| envelope.body) {
-        Ok(Body::Deliver(deliver)) => deliver.frames.count() as u64,
-        Ok(_) => 0,
-        Err(_) => 1,
-    }
+    Envelope::parse(frame).map_or(1, |envelope| envelope.carried())
 }
 
 impl Device for WireDevice {

@@ -134,6 +134,14 @@ pub struct Deliver<'a> {
 }
 
 impl<'a> Envelope<'a> {
+    /// How many frames of guests it carries: what is lost if it is.
+    pub fn carried(&self) -> u64 {
+        match &self.body {
+            Body::Deliver(deliver) => deliver.frames.clone().count() as u64,
+            Body::Done { .. } | Body::Reset { .. } => 0,
+        }
+    }
+
     /// Reads and validates the whole envelope.
     ///
     /// # Errors
