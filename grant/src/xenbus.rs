@@ -99,6 +99,25 @@ pub mod key {
     pub const FEATURE_SG: &str = "feature-sg";
     /// TCP over IPv4 frames may be longer than the MTU.
     pub const FEATURE_GSO_TCPV4: &str = "feature-gso-tcpv4";
+    /// TCP over IPv6 frames may be longer than the MTU.
+    pub const FEATURE_GSO_TCPV6: &str = "feature-gso-tcpv6";
+    /// Transport checksums over IPv6 may be blank. Absent: they may not.
+    pub const FEATURE_IPV6_CSUM_OFFLOAD: &str = "feature-ipv6-csum-offload";
+    /// Transport checksums over IPv4 may *not* be blank. Absent: they may.
+    pub const FEATURE_NO_CSUM_OFFLOAD: &str = "feature-no-csum-offload";
+    /// Transmit and receive ring may have event channels of their own.
+    pub const FEATURE_SPLIT_EVENT_CHANNELS: &str = "feature-split-event-channels";
+    /// Event channel for the transmit ring, where there are two.
+    pub const EVENT_CHANNEL_TX: &str = "event-channel-tx";
+    /// Event channel for the receive ring, where there are two.
+    pub const EVENT_CHANNEL_RX: &str = "event-channel-rx";
+    /// In the backend's directory: how many queues a frontend may have.
+    pub const MULTI_QUEUE_MAX_QUEUES: &str = "multi-queue-max-queues";
+    /// In the frontend's directory: how many queues it has. Rings and event channels of queue N
+    /// are then below `queue-N`, if it is more than one.
+    pub const MULTI_QUEUE_NUM_QUEUES: &str = "multi-queue-num-queues";
+    /// Written by the toolstack: path of the hotplug script (`script=` in xl's `vif`).
+    pub const SCRIPT: &str = "script";
 
     /// Ours: the side understands envelopes. Value: the version of the format, 1.
     pub const FEATURE_ENVELOPE: &str = "feature-envelope";
