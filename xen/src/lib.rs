@@ -3,6 +3,7 @@
 //! | module | what |
 //! |---|---|
 //! | [`gntalloc`], [`gntdev`], [`evtchn`] | the binary interface of Linux' `/dev/xen/*`, bit for bit |
+//! | [`wire`] | xenstore's wire protocol |
 //! | [`linux`] | the traits of `xenvelope_grant::seam` over these devices and xenstore; TAP and packet sockets as [`NicPort`](xenvelope_grant::seam::NicPort)s |
 //!
 //! Without the feature `linux` only what needs no operating system is built.
@@ -16,3 +17,4 @@ pub mod gntdev;
 #[cfg(feature = "linux")]
 pub mod linux;
 mod number;
+pub mod wire;

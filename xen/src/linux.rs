@@ -34,6 +34,8 @@ mod sys;
 mod tap;
 mod unit;
 mod vnet;
+#[cfg(feature = "xenstore-rs")]
+mod xenstore_rs;
 
 pub use area::MirroredArea;
 pub use buffer::Buffer;

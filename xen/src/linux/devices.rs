@@ -41,7 +41,9 @@ impl Devices {
         let mut ready: ArrayVec<bool, { MOST + 2 }> = ArrayVec::new();
         let mut fds: ArrayVec<PollFd<'_>, { MOST + 2 }> = ArrayVec::new();
         fds.push(PollFd::new(host.evtchn.as_fd(), PollFlags::POLLIN));
-        fds.push(PollFd::new(host.store.fd(), PollFlags::POLLIN));
+        // A connection that is lost may stay readable for ever.
+        let flags = if host.store.is_alive() { PollFlags::POLLIN } else { PollFlags::empty() };
+        fds.push(PollFd::new(host.store.fd(), flags));
         for device in watched.iter().filter(|device| !device.masked) {
             fds.push(PollFd::new(device.fd.as_fd(), PollFlags::POLLIN));
         }

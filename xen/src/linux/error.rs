@@ -5,6 +5,8 @@ use std::io;
 use thiserror::Error;
 use xenvelope_grant::seam::StoreError;
 
+use super::store::OpenError;
+
 /// Why a device could not be had or set up.
 #[derive(Debug, Error)]
 pub enum XenError {
@@ -20,7 +22,10 @@ pub enum XenError {
         /// Why.
         cause: io::Error,
     },
-    /// xenstore does not answer.
+    /// xenstore cannot be opened.
+    #[error("{}: {}", .0, .0.source)]
+    NoStore(#[from] OpenError),
+    /// xenstore does not answer as it should.
     #[error("xenstore: {0}")]
     Store(#[from] StoreError),
     /// A network interface could not be opened or set up.

@@ -75,13 +75,7 @@ impl Xen {
         let evtchn = open("/dev/xen/evtchn", "xen-evtchn", true)?;
         raise_limit(limits.gntalloc_pages);
         let store = XenStore::open()?;
-        let mut text = [0; 16];
-        // dom0's own directory need not say who it is.
-        let domid = match store.read("domid", &mut text) {
-            Ok(text) => text.parse().map(DomId).map_err(|_| StoreError::Malformed)?,
-            Err(StoreError::NoEntry) => DomId::DOM0,
-            Err(error) => return Err(error.into()),
-        };
+        let domid = store.domid()?;
         let inner = Inner {
             gntalloc,
             gntdev,
@@ -95,6 +89,12 @@ impl Xen {
             segments: RefCell::default(),
         };
         Ok(Xen { inner: Rc::new(inner) })
+    }
+
+    /// The connection to the store. If it [is not alive](XenStore::is_alive) any more, a new
+    /// process is needed.
+    pub fn store(&self) -> &XenStore {
+        &self.inner.store
     }
 }
 
