@@ -91,7 +91,10 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
             self.control.look_at = Instant::FAR_FUTURE;
             self.follow_table(now);
         } else {
-            self.control.look_at = handshake.due().min(now + LOOK_AGAIN);
+            // What was due and did not help is not due all the time.
+            let due = Some(handshake.due()).filter(|due| *due > now);
+            let again = now + LOOK_AGAIN;
+            self.control.look_at = due.map_or(again, |due| due.min(again));
         }
         self.link == Link::Up && was != Link::Up
     }
