@@ -9,18 +9,17 @@ mod device;
 mod handshake;
 mod table;
 
-use core::time::Duration;
-
 use xenvelope_grant::Peer;
 use xenvelope_grant::ring::{Back, Front};
-use xenvelope_grant::seam::{Access, Hypervisor, Instant, NicPort, Shared};
+use xenvelope_grant::seam::{Access, Hypervisor, Instant, NicPort, Pinned, Shared};
 use xenvelope_grant::xenbus::{PATH_MAX, Transaction, XenbusState, key};
 use xenvelope_switch::channel::{EnvelopeChannel, LAYOUT, RING_PAGES, Slot};
 
+use crate::counters::DropReason;
 use crate::interface::{DriverDomain, Frontend, FrontendError, Link};
 use crate::netfront::{NetifOffloads, PAGES, Receiver, Transmitter};
 use device::{Device, WATCH_BACKEND, WATCH_FRONTEND};
-use handshake::{Act, Handshake, Step};
+use handshake::{Act, Handshake, LOOK_AGAIN, Step};
 
 pub(crate) use device::Control;
 pub(crate) use table::TableRefs;
@@ -29,8 +28,6 @@ pub(crate) use table::TableRefs;
 const EVENTS: usize = 64;
 /// Steps of the handshake in one turn.
 const STEPS: usize = 8;
-/// How often the store is looked at without an event, while there is no connection.
-const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// Shared pages (rings) that a backend may keep mapped after the connection has ended, before it
 /// gets new ones: those of four connections.
 const LINGERING: usize = 16;
@@ -87,14 +84,9 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
             Step::Opening | Step::Asking => Link::Down,
             Step::Closing | Step::Closed | Step::Resting => Link::Closed,
         };
+        self.control.look_at = handshake.look_at(now);
         if self.link == Link::Up {
-            self.control.look_at = Instant::FAR_FUTURE;
             self.follow_table(now);
-        } else {
-            // What was due and did not help is not due all the time.
-            let due = Some(handshake.due()).filter(|due| *due > now);
-            let again = now + LOOK_AGAIN;
-            self.control.look_at = due.map_or(again, |due| due.min(again));
         }
         self.link == Link::Up && was != Link::Up
     }
@@ -256,6 +248,35 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
     fn end(&mut self) {
         self.disconnect();
         self.close_direct(|_| false);
+    }
+
+    /// The driver domain broke the protocol, or closed: the connection ends, everything that was
+    /// granted to it is taken back, and the other paths go on.
+    pub(crate) fn disconnect(&mut self) {
+        let Some(mut driver) = self.driver.take() else {
+            return;
+        };
+        self.link = Link::Closed;
+        self.table = None;
+        for out in driver.transmit.abandon() {
+            self.counters.drop_frames(DropReason::Refused, 1);
+            if let Err(Pinned(out)) = self.host.revoke(out) {
+                self.counters.pinned += 1;
+                self.pinned.push(out);
+            }
+        }
+        self.counters.drop_frames(DropReason::NoPath, driver.backlog.len() as u64);
+        let lost = self.inbox.iter().filter(|received| received.in_area()).count();
+        self.counters.drop_frames(DropReason::BadResponse, lost as u64);
+        self.inbox.retain(|received| !received.in_area());
+        let backend = self.control.backend;
+        self.take_back_pages(backend, driver.transmit.into_words());
+        self.take_back_pages(backend, driver.receive.into_words());
+        if let Some(envelopes) = driver.envelopes {
+            let (send, receive) = envelopes.into_words();
+            self.take_back_pages(backend, send);
+            self.take_back_pages(backend, receive);
+        }
     }
 
     /// What the store does not take now is said again when patience ends.

@@ -9,7 +9,7 @@ use core::time::Duration;
 
 use thiserror::Error;
 use xenvelope_grant::seam::{
-    EventError, Hypervisor, Instant, NicPort, NoBuffer, Pinned, PortId, StoreError,
+    EventError, Hypervisor, Instant, NicPort, NoBuffer, PortId, StoreError,
 };
 use xenvelope_grant::{DomId, GrantError, Peer};
 use xenvelope_switch::MacAddress;
@@ -17,7 +17,7 @@ use xenvelope_switch::channel::EnvelopeChannel;
 use xenvelope_switch::table::{TableError, TableReader};
 
 use crate::connect::{Control, TableRefs};
-use crate::counters::{Counters, DropReason};
+use crate::counters::Counters;
 use crate::direct::Direct;
 use crate::netfront::{NetifError, NetifOffloads, Receiver, Transmitter};
 use crate::peers::{Flow, Peers, Staged};
@@ -380,34 +380,5 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
         }
         peers.forget_idle(host, now);
         last_peer.retain(|_, peer| peers.get(*peer).is_some());
-    }
-
-    /// The driver domain broke the protocol, or closed: the connection ends, everything that was
-    /// granted to it is taken back, and the other paths go on.
-    pub(crate) fn disconnect(&mut self) {
-        let Some(mut driver) = self.driver.take() else {
-            return;
-        };
-        self.link = Link::Closed;
-        self.table = None;
-        for out in driver.transmit.abandon() {
-            self.counters.drop_frames(DropReason::Refused, 1);
-            if let Err(Pinned(out)) = self.host.revoke(out) {
-                self.counters.pinned += 1;
-                self.pinned.push(out);
-            }
-        }
-        self.counters.drop_frames(DropReason::NoPath, driver.backlog.len() as u64);
-        let lost = self.inbox.iter().filter(|received| received.in_area()).count();
-        self.counters.drop_frames(DropReason::BadResponse, lost as u64);
-        self.inbox.retain(|received| !received.in_area());
-        let backend = self.control.backend;
-        self.take_back_pages(backend, driver.transmit.into_words());
-        self.take_back_pages(backend, driver.receive.into_words());
-        if let Some(envelopes) = driver.envelopes {
-            let (send, receive) = envelopes.into_words();
-            self.take_back_pages(backend, send);
-            self.take_back_pages(backend, receive);
-        }
     }
 }

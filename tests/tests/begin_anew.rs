@@ -258,33 +258,3 @@ fn references_that_lead_nowhere_cost_the_table_and_not_the_connection() {
     assert_eq!(one_to(&mut fake), (1, 0));
     assert_eq!(fake.guest.counters().dropped_for(DropReason::NoPath), 0);
 }
-
-/// Hangs on `look_at` being later than now when nothing has come of looking.
-#[test]
-fn a_frontend_whose_backend_does_not_come_sleeps() {
-    use xenvelope_grant::seam::Instant;
-    let plan = GuestPlan::default();
-    let mut lab = Lab::default();
-    lab.backend_asleep = true;
-    lab.add_guest(&plan);
-    for state in [XenbusState::Initialising, XenbusState::Connected] {
-        lab.step();
-        for _ in 0..200 {
-            lab.pass_ms(500);
-            let begun = std::time::Instant::now();
-            let frontend = &mut lab.guests[0].frontend;
-            frontend.poll(lab.now);
-            let now = lab.guests[0].domain.now();
-            // The housekeeping is by the lab's clock, which is ahead of the machine's.
-            let frontend = &mut lab.guests[0].frontend;
-            frontend.wait(Instant(now.0 + 200_000));
-            assert!(begun.elapsed().as_micros() >= 200, "{state:?}");
-        }
-        let back = format!("/local/domain/0/backend/vif/{}/0", lab.domid(0));
-        let back = Directory::new(&back).expect("a path");
-        let reader = Some(lab.domid(0));
-        // A backend that died while it was connected to somebody.
-        let mut keys = Transaction::new();
-        keys.state(&back, state, reader).commit(&lab.dom0).expect("it may");
-    }
-}

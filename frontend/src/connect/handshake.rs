@@ -24,6 +24,8 @@ use xenvelope_grant::xenbus::XenbusState;
 const PATIENCE: Duration = Duration::from_secs(5);
 /// The same, while it may be waiting for a hotplug script.
 const PATIENCE_PLUGGING: Duration = Duration::from_secs(60);
+/// How often the store is looked at without an event, while there is no connection.
+pub(super) const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// The rest after the first failure. It doubles.
 const REST: Duration = Duration::from_secs(1);
 /// The longest rest.
@@ -124,14 +126,17 @@ impl Handshake {
         self.leaving || self.failures > 0
     }
 
-    /// When to look again although nothing has changed.
-    pub fn due(&self) -> Instant {
-        match self.step {
-            Step::Up => Instant::FAR_FUTURE,
+    /// When to look again although nothing has changed: later than now.
+    pub fn look_at(&self, now: Instant) -> Instant {
+        let due = match self.step {
+            Step::Up => return Instant::FAR_FUTURE,
             Step::Asking => self.since + PATIENCE_PLUGGING,
             Step::Resting => self.rest_until,
             Step::Opening | Step::Closing | Step::Closed => self.since + self.patience(),
-        }
+        };
+        let again = now + LOOK_AGAIN;
+        // What was due and did not help is not due all the time.
+        if due > now { due.min(again) } else { again }
     }
 
     /// The connection broke on our side, or could not be made; it has been taken down.

@@ -7,7 +7,7 @@ use xenvelope_grant::seam::{Access, Hypervisor, Instant, NicPort, StoreError};
 use xenvelope_grant::xenbus::key;
 use xenvelope_switch::table::TableReader;
 
-use super::LOOK_AGAIN;
+use super::handshake::LOOK_AGAIN;
 use crate::interface::{Frontend, FrontendError, Table};
 
 /// Most pages of a forwarding table.

@@ -315,6 +315,25 @@ fn who_said_goodbye_stays_away() {
     }
 }
 
+/// Whoever sleeps until then would not sleep.
+#[test]
+fn nothing_is_due_all_the_time() {
+    let steps = [Step::Opening, Step::Asking, Step::Up, Step::Closing, Step::Closed, Step::Resting];
+    for step in steps {
+        for stays in [true, false] {
+            for theirs in STATES {
+                let (mut frontend, _) = Handshake::new(Initialising, theirs, Instant(0));
+                frontend.step = step;
+                for second in 0..200 {
+                    let now = Instant(0) + Duration::from_secs(second);
+                    let _ = frontend.advance(Seen { theirs, stays }, now);
+                    assert!(frontend.look_at(now) > now, "{step:?}, {theirs:?}");
+                }
+            }
+        }
+    }
+}
+
 #[derive(Clone, Copy, Debug)]
 enum Event {
     Frontend,
