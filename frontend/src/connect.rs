@@ -31,6 +31,9 @@ const STEPS: usize = 8;
 /// Shared pages (rings) that a backend may keep mapped after the connection has ended, before it
 /// gets new ones: those of four connections.
 const LINGERING: usize = 16;
+/// Frames that it may keep in use after it has answered them: beyond, the connection ends, and
+/// there is none before it lets go.
+pub(crate) const PINNED: usize = 512;
 
 impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
     /// Follows the store. Whether anything changed.
@@ -156,7 +159,7 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
         self.vf_told = false;
         let backend = self.control.backend;
         let kept = self.lingering.iter().filter(|(domid, _)| *domid == backend).count();
-        if kept > LINGERING {
+        if kept > LINGERING || self.pinned.len() > PINNED {
             return Err(FrontendError::Lingering(backend));
         }
         let envelopes =

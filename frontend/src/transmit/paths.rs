@@ -7,6 +7,7 @@ use xenvelope_switch::EthernetHeader;
 use xenvelope_switch::channel::EnvelopeChannel;
 use xenvelope_switch::table::{CHANNEL_DRIVER_DOMAIN, CHANNEL_VF};
 
+use crate::connect::PINNED;
 use crate::counters::DropReason;
 use crate::interface::Frontend;
 use crate::netfront::Finished;
@@ -149,8 +150,8 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
             }
         });
         match result {
-            Ok(_) => self.drain_backlog(),
-            Err(_) => self.fail(),
+            Ok(_) if self.pinned.len() <= PINNED => self.drain_backlog(),
+            _ => self.fail(),
         }
     }
 
