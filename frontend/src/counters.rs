@@ -1,5 +1,7 @@
 //! What a frontend has done, and why it dropped what it dropped.
 
+use xenvelope_switch::table::{CHANNEL_DRIVER_DOMAIN, CHANNEL_VF};
+
 /// Why a frame was dropped. Every frame that is sent is delivered or counted under one of these.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, PartialOrd, Ord)]
 #[repr(usize)]
@@ -44,11 +46,13 @@ pub enum DropReason {
     InboxFull,
     /// Sent by netif: the driver domain answered that it dropped or refused it.
     Refused,
+    /// Sent by netif: of a kind or size that the driver domain does not take.
+    CannotTake,
 }
 
 impl DropReason {
     /// All of them, in order.
-    pub const ALL: [DropReason; 20] = [
+    pub const ALL: [DropReason; 21] = [
         DropReason::NoBuffer,
         DropReason::Malformed,
         DropReason::NoPath,
@@ -69,6 +73,7 @@ impl DropReason {
         DropReason::BadChecksum,
         DropReason::InboxFull,
         DropReason::Refused,
+        DropReason::CannotTake,
     ];
 
     /// A short name for tables.
@@ -94,6 +99,7 @@ impl DropReason {
             DropReason::BadChecksum => "bad-checksum",
             DropReason::InboxFull => "inbox-full",
             DropReason::Refused => "refused",
+            DropReason::CannotTake => "cannot-take",
         }
     }
 }
@@ -122,6 +128,47 @@ pub struct Delivered {
     pub bad_response: u64,
 }
 
+/// Frames and envelopes by the way that they took.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Ways {
+    /// Frames as they are, by the VF.
+    pub vf_frames: u64,
+    /// Frames by netif, through the driver domain.
+    pub netif_frames: u64,
+    /// Envelopes by the VF.
+    pub envelopes_vf: u64,
+    /// Envelopes by the driver domain's switch.
+    pub envelopes_driver_domain: u64,
+    /// Envelopes by direct channels.
+    pub envelopes_direct: u64,
+    /// Frames in envelopes by the VF.
+    pub enveloped_vf: u64,
+    /// Frames in envelopes by the driver domain's switch.
+    pub enveloped_driver_domain: u64,
+    /// Frames in envelopes by direct channels.
+    pub enveloped_direct: u64,
+}
+
+impl Ways {
+    /// All frames, whichever way they took.
+    pub fn frames(&self) -> u64 {
+        let enveloped = self.enveloped_vf + self.enveloped_driver_domain + self.enveloped_direct;
+        self.vf_frames + self.netif_frames + enveloped
+    }
+
+    pub(crate) fn envelope(&mut self, channel: u16, frames: u64) {
+        let (envelopes, enveloped) = match channel {
+            CHANNEL_VF => (&mut self.envelopes_vf, &mut self.enveloped_vf),
+            CHANNEL_DRIVER_DOMAIN => {
+                (&mut self.envelopes_driver_domain, &mut self.enveloped_driver_domain)
+            }
+            _ => (&mut self.envelopes_direct, &mut self.enveloped_direct),
+        };
+        *envelopes += 1;
+        *enveloped += frames;
+    }
+}
+
 /// Counts since the frontend was made.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Counters {
@@ -135,10 +182,12 @@ pub struct Counters {
     pub inlined_bytes: u64,
     /// Frames that were granted to their destination.
     pub granted_frames: u64,
-    /// Frames that went out by the VF as they are.
-    pub vf_frames: u64,
-    /// Frames that went to the driver domain by netif.
-    pub netif_frames: u64,
+    /// What left, by which way. All that the stack sent has left, is counted under a
+    /// [`DropReason`], or waits (`Frontend::queued`); what is lost after it has left is counted
+    /// where it is lost, [`DropReason::Refused`] here.
+    pub sent_by: Ways,
+    /// What came, by which way, before it was looked at.
+    pub received_by: Ways,
     /// Envelopes sent that carry frames.
     pub envelopes_sent: u64,
     /// Envelopes sent that carry only a done.
@@ -155,6 +204,14 @@ pub struct Counters {
     pub linearised_bytes: u64,
     /// Dones that were not believed.
     pub bad_dones: u64,
+    /// Frames that took another way since the VF went away before they had left.
+    pub rerouted: u64,
+    /// Forwarding tables that were mapped: the first, and others after restarts of the manager.
+    pub tables_attached: u64,
+    /// Attempts to map one that failed.
+    pub tables_refused: u64,
+    /// Connections to the driver domain that came about.
+    pub connections: u64,
     /// Drops by [`DropReason`].
     pub drops: [u64; DropReason::ALL.len()],
 }

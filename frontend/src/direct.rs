@@ -148,6 +148,11 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
         for (from, pages) in core::mem::take(&mut self.lingering) {
             self.take_back_pages(from, pages);
         }
+        for out in core::mem::take(&mut self.pinned) {
+            if let Err(Pinned(out)) = self.host.revoke(out) {
+                self.pinned.push(out);
+            }
+        }
     }
 
     /// Closes the direct channels that are not to be kept. What was outstanding on them is

@@ -16,10 +16,10 @@ use xenvelope_switch::MacAddress;
 use xenvelope_switch::channel::EnvelopeChannel;
 use xenvelope_switch::table::{TableError, TableReader};
 
-use crate::connect::Control;
-use crate::counters::{Counters, DropReason};
+use crate::connect::{Control, TableRefs};
+use crate::counters::Counters;
 use crate::direct::Direct;
-use crate::netfront::{NetifError, Receiver, Transmitter};
+use crate::netfront::{NetifError, NetifOffloads, Receiver, Transmitter};
 use crate::peers::{Flow, Peers, Staged};
 use crate::receive::{Batch, Received};
 use crate::transmit::OpenEnvelope;
@@ -96,7 +96,8 @@ pub enum Link {
     Down,
     /// Connected: frames flow.
     Up,
-    /// Closed, by the backend or since it broke the protocol.
+    /// Closed: by the backend, since it broke the protocol, or since the device is gone. Unless we
+    /// said goodbye it begins anew after a while.
     Closed,
 }
 
@@ -106,6 +107,8 @@ pub(crate) struct DriverDomain<H: Hypervisor> {
     pub receive: Receiver<H, H::Pages>,
     pub backlog: VecDeque<Staged<H::Buf>>,
     pub envelopes: Option<EnvelopeChannel<H::Pages>>,
+    /// What it takes by netif.
+    pub offloads: NetifOffloads,
     pub port: H::Port,
     pub kick: bool,
 }
@@ -113,6 +116,7 @@ pub(crate) struct DriverDomain<H: Hypervisor> {
 /// The forwarding table, and when its heart last beat.
 pub(crate) struct Table<W> {
     pub reader: TableReader<W>,
+    pub refs: TableRefs,
     pub heartbeat: u64,
     pub beat_at: Instant,
     pub fresh: bool,
@@ -130,6 +134,8 @@ pub struct Frontend<H: Hypervisor, N: NicPort<Buf = H::Buf>> {
     pub(crate) direct: Vec<Direct<H>>,
     /// Shared pages that could not be taken back yet, and who has them mapped.
     pub(crate) lingering: Vec<(DomId, H::Pages)>,
+    /// Frames that a driver domain has answered or lost, and still uses.
+    pub(crate) pinned: Vec<H::Out>,
     pub(crate) vf: Option<N>,
     /// Frames that wait for room in the VF's ring.
     pub(crate) vf_backlog: VecDeque<Staged<H::Buf>>,
@@ -145,6 +151,8 @@ pub struct Frontend<H: Hypervisor, N: NicPort<Buf = H::Buf>> {
     pub(crate) open: Option<OpenEnvelope>,
     pub(crate) dones_due: Vec<Peer>,
     pub(crate) housekeeping_at: Instant,
+    /// The time, as we were last told.
+    pub(crate) now: Instant,
     pub(crate) counters: Counters,
 }
 
@@ -158,8 +166,8 @@ const HOLDING: Duration = Duration::from_micros(500);
 const HOUSEKEEPING: Duration = Duration::from_millis(20);
 
 impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
-    /// An interface over what the toolstack has put into the store. `vf` is the VF that it bonds,
-    /// if there is one.
+    /// An interface over what the toolstack has put into the store, in whatever state a former
+    /// owner of the device has left it. `vf` is the VF that it bonds, if there is one.
     pub fn new(host: H, config: Config, vf: Option<N>) -> Result<Self, FrontendError> {
         let (control, mac) = Control::open(&host, config.handle)?;
         Ok(Frontend {
@@ -172,6 +180,7 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
             driver: None,
             direct: Vec::new(),
             lingering: Vec::new(),
+            pinned: Vec::new(),
             vf,
             vf_backlog: VecDeque::new(),
             vf_told: false,
@@ -184,11 +193,12 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
             open: None,
             dones_due: Vec::new(),
             housekeeping_at: Instant::default(),
+            now: Instant::default(),
             counters: Counters::default(),
         })
     }
 
-    /// Our MAC address.
+    /// Our MAC address. It may be another when the toolstack has made the device again.
     pub fn mac(&self) -> MacAddress {
         self.mac
     }
@@ -213,9 +223,26 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
         self.vf.as_ref()
     }
 
-    /// Bonds a VF.
+    /// What the driver domain takes by netif, while there is a connection to it: which of the
+    /// frames that envelopes carry can take the default route too.
+    pub fn netif_offloads(&self) -> Option<NetifOffloads> {
+        self.driver.as_ref().map(|driver| driver.offloads)
+    }
+
+    /// Bonds a VF. The manager is told of it at the next [`Frontend::poll`].
     pub fn attach_vf(&mut self, vf: N) {
         self.vf = Some(vf);
+    }
+
+    /// Lets go of the VF. The manager is told at once, and frames that wait for room in its ring
+    /// take another way. What is in the ring is the card's to send or to lose.
+    pub fn detach_vf(&mut self) -> Option<N> {
+        let vf = self.vf.take()?;
+        self.reroute_vf_backlog(self.now);
+        if self.link == Link::Up && self.vf_told {
+            self.tell_vf();
+        }
+        Some(vf)
     }
 
     /// How many direct channels are connected.
@@ -238,6 +265,7 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
     /// Takes in what has come: store changes, frames, envelopes, dones. Received frames wait in
     /// the inbox for the stack. Whether there was anything.
     pub fn poll(&mut self, now: Instant) -> bool {
+        self.now = now;
         self.check_table(now);
         let mut busy = self.poll_store(now);
         busy |= self.collect(now);
@@ -254,7 +282,7 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
 
     /// Sleeps until something comes, or until `until`. Returns at once if something is there.
     pub fn wait(&mut self, until: Instant) {
-        let mut until = until.min(self.housekeeping_at);
+        let mut until = until.min(self.housekeeping_at).min(self.control.look_at);
         if !self.dones_due.is_empty() {
             until = until.min(self.host.now() + self.config.done_delay);
         }
@@ -352,33 +380,5 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
         }
         peers.forget_idle(host, now);
         last_peer.retain(|_, peer| peers.get(*peer).is_some());
-    }
-
-    /// The driver domain broke the protocol, or closed: the connection ends, everything that was
-    /// granted to it is taken back, and the other paths go on.
-    pub(crate) fn disconnect(&mut self) {
-        let Some(mut driver) = self.driver.take() else {
-            return;
-        };
-        self.link = Link::Closed;
-        self.table = None;
-        for out in driver.transmit.abandon() {
-            self.counters.drop_frames(DropReason::Refused, 1);
-            if self.host.revoke(out).is_err() {
-                self.counters.pinned += 1;
-            }
-        }
-        self.counters.drop_frames(DropReason::NoPath, driver.backlog.len() as u64);
-        let lost = self.inbox.iter().filter(|received| received.in_area()).count();
-        self.counters.drop_frames(DropReason::BadResponse, lost as u64);
-        self.inbox.retain(|received| !received.in_area());
-        let backend = self.control.backend;
-        self.take_back_pages(backend, driver.transmit.into_words());
-        self.take_back_pages(backend, driver.receive.into_words());
-        if let Some(envelopes) = driver.envelopes {
-            let (send, receive) = envelopes.into_words();
-            self.take_back_pages(backend, send);
-            self.take_back_pages(backend, receive);
-        }
     }
 }

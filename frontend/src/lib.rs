@@ -27,5 +27,5 @@ pub mod receive;
 mod route;
 pub mod transmit;
 
-pub use counters::{Counters, DropReason};
+pub use counters::{Counters, DropReason, Ways};
 pub use interface::{Config, Frontend, FrontendError, Link};

@@ -8,9 +8,11 @@
 //! that does not fit a page end the connection ([`NetifError`]), and a page is used again only
 //! after its grant has been taken back (XSA-396, XSA-405).
 
+mod offloads;
 mod receive;
 mod transmit;
 
+pub use offloads::NetifOffloads;
 pub use receive::{NetifReceived, PAGES, Place, Receiver};
 pub use transmit::{Finished, NotSent, Transmitter};
 

@@ -17,6 +17,7 @@ use core::ops::Range;
 use xenvelope_grant::Peer;
 use xenvelope_grant::seam::{Buffer, CopyOp, Hypervisor, Instant, NicPort, Offload};
 use xenvelope_switch::EthernetHeader;
+use xenvelope_switch::checksum::{CHECKSUM_HEAD, locate_checksum};
 use xenvelope_switch::envelope::{Tag, is_envelope};
 
 use crate::counters::DropReason;
@@ -180,6 +181,7 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
                 self.take_envelope(&head[..seen], Via::Vf, now);
                 continue;
             }
+            self.counters.received_by.vf_frames += 1;
             match EthernetHeader::parse(&head[..seen]) {
                 Ok(header) => match self.acceptable(&header, Path::VfFrame) {
                     Ok(()) => self.batch.gathered.push(Gathered::Frame(Received::Owned {
@@ -206,20 +208,24 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
             match driver.receive.receive(&self.host) {
                 Ok(None) => break,
                 Ok(Some(None)) => self.drop_one(DropReason::BadResponse),
-                Ok(Some(Some(NetifReceived { place, offload, end }))) => {
+                Ok(Some(Some(NetifReceived { place, mut offload, end }))) => {
+                    self.counters.received_by.netif_frames += 1;
                     self.counters.linearised_bytes += driver.receive.take_linearised();
-                    let mut head = [0; 18];
+                    let mut head = [0; CHECKSUM_HEAD];
+                    let wanted = if offload.needs_checksum { head.len() } else { 18 };
                     let (received, seen) = match place {
                         Place::Area(frame) => {
-                            let seen = frame.len().min(head.len());
+                            let seen = frame.len().min(wanted);
                             if let Some(bytes) = driver.receive.bytes(frame.clone()) {
                                 head[..seen].copy_from_slice(&bytes[..seen]);
                             }
+                            place_checksum(&head[..seen], &mut offload);
                             (Received::Area { frame, offload, end }, seen)
                         }
                         Place::Buffer(buffer, length) => {
-                            let seen = length.min(head.len());
+                            let seen = length.min(wanted);
                             buffer.get(0, &mut head[..seen]);
+                            place_checksum(&head[..seen], &mut offload);
                             (Received::Owned { buffer, frame: 0..length, offload }, seen)
                         }
                     };
@@ -337,6 +343,24 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
                 result
             }
         })
+    }
+}
+
+/// netif says that a transport checksum is blank, but not where it is: that follows from the
+/// headers. In what is neither TCP nor UDP there is none to fill in.
+fn place_checksum(head: &[u8], offload: &mut Offload) {
+    if !offload.needs_checksum {
+        return;
+    }
+    match locate_checksum(head) {
+        Some((start, offset)) => {
+            offload.checksum_start = start;
+            offload.checksum_offset = offset;
+        }
+        None => {
+            offload.needs_checksum = false;
+            offload.checksum_valid = true;
+        }
     }
 }
 

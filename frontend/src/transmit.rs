@@ -60,9 +60,13 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
     /// Sends everything that was staged or held and may go, the dones that are due, and one
     /// event to each side that asked for it. Whether anything left.
     pub fn flush(&mut self, now: Instant) -> bool {
+        self.now = now;
         let mut busy = !self.outbox.is_empty();
         self.check_table(now);
         self.reap();
+        if !self.vf_up() {
+            self.reroute_vf_backlog(now);
+        }
         self.release_held(now);
         while let Some(staged) = self.outbox.pop_front() {
             self.send_one(staged, now);
@@ -97,7 +101,7 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
                 self.envelope(staged, header, entry, channel, now);
             }
             (Path::VfFrame, _) => self.by_vf(staged),
-            _ => self.by_netif(staged),
+            _ => self.by_netif(staged, header),
         }
     }
 

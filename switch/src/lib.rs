@@ -21,6 +21,7 @@ extern crate alloc;
 extern crate std;
 
 pub mod channel;
+pub mod checksum;
 pub mod envelope;
 pub mod ethernet;
 pub mod forwarding;

@@ -194,6 +194,21 @@ impl Lab {
         self.guests[number] = lab_guest(domain, address, plan.config, None);
     }
 
+    /// Kills a guest's agent, whose interface is left as it is, and starts another. The first has
+    /// no more to say.
+    ///
+    /// # Panics
+    /// If the frontend cannot be made.
+    pub fn restart_agent(&mut self, number: usize, config: Config) {
+        use xenvelope_grant::seam::Store as _;
+        let guest = &mut self.guests[number];
+        for token in [0x0ba0, 0x0ba1] {
+            guest.domain.unwatch(token);
+        }
+        let domain = guest.domain.clone();
+        *guest = lab_guest(domain, guest.mac, config, None);
+    }
+
     fn create_domain(&self, name: &str, plan: &GuestPlan) -> Domain {
         let options = DomainOptions {
             grant_version: plan.version,

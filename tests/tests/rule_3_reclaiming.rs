@@ -177,3 +177,28 @@ fn a_page_that_the_driver_domain_answers_and_holds_on_to_is_not_reused() {
     assert_eq!(page(&held), bytes);
     assert_eq!(fake.guest.counters().pinned, 1);
 }
+
+/// Hangs on `PINNED`, in `Frontend::reap` and in `Frontend::connect`.
+#[test]
+fn a_driver_domain_that_holds_on_to_all_that_it_answers_gets_nothing_more_before_it_lets_go() {
+    use xenvelope_grant::xenbus::XenbusState::{Closed, Closing, Connected, InitWait};
+    let mut fake = FakeBackend::new(Config::default(), GrantVersion::V2);
+    fake.guest.hooks.fail_revokes(true);
+    for _ in 0..600 {
+        fake.guest.send(&frame(mac(5), mac(0), &[1; 1000]));
+        fake.step();
+        fake.netif_frames();
+    }
+    assert_eq!(fake.guest.counters().pinned, 513);
+    assert_eq!(fake.states().0, Closing);
+    let again = |fake: &mut FakeBackend| {
+        fake.say(Closed);
+        fake.pass_ms(5000);
+        fake.say(InitWait);
+        fake.step();
+        fake.states().0
+    };
+    assert_eq!(again(&mut fake), Closing, "no other rings");
+    fake.guest.hooks.fail_revokes(false);
+    assert_eq!(again(&mut fake), Connected);
+}

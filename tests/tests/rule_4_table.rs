@@ -79,16 +79,16 @@ fn frames_take_the_default_route_when_the_manager_is_dead_and_the_table_s_again_
     lab.steps(10);
     lab.backend_asleep = true;
     lab.expect_delivery(0, 1, &[1; 300]);
-    let netif = lab.guests[0].counters().netif_frames;
+    let netif = lab.guests[0].counters().sent_by.netif_frames;
     lab.pass_ms(3500);
     lab.send(0, 1, &[2; 300]);
     lab.steps(10);
-    assert_eq!(lab.guests[0].counters().netif_frames, netif + 1);
+    assert_eq!(lab.guests[0].counters().sent_by.netif_frames, netif + 1);
     assert!(lab.guests[1].received.is_empty(), "the driver domain does not live");
     lab.backend_asleep = false;
     lab.pass_ms(1000);
     lab.steps(10);
     lab.guests[1].take_received();
     lab.expect_delivery(0, 1, &[3; 300]);
-    assert_eq!(lab.guests[0].counters().netif_frames, netif + 1);
+    assert_eq!(lab.guests[0].counters().sent_by.netif_frames, netif + 1);
 }

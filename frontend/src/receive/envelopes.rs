@@ -9,7 +9,9 @@ use xenvelope_switch::EthernetHeader;
 use xenvelope_switch::envelope::{
     Addresses, Body, Deliver, Done, Envelope, FrameRecord, TAG_LEN, Tag,
 };
-use xenvelope_switch::table::EntryFlags;
+use xenvelope_switch::table::{
+    CHANNEL_DRIVER_DOMAIN, CHANNEL_VF, EntryFlags, FIRST_DIRECT_CHANNEL,
+};
 use xenvelope_switch::window::BadDone;
 
 use super::{Copying, Gathered, Received, Via};
@@ -27,11 +29,17 @@ struct Sender {
 impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
     pub(super) fn take_envelope(&mut self, bytes: &[u8], via: Via, now: Instant) {
         self.counters.envelopes_received += 1;
+        let channel = match via {
+            Via::Vf => CHANNEL_VF,
+            Via::DriverDomain => CHANNEL_DRIVER_DOMAIN,
+            Via::Direct(_) => FIRST_DIRECT_CHANNEL,
+        };
         let envelope = match Envelope::parse(bytes) {
             Ok(envelope) => envelope,
             Err(_) => return self.drop_one(DropReason::BadEnvelope),
         };
         let frames = envelope.carried();
+        self.counters.received_by.envelope(channel, frames);
         let sender = match self.sender(&envelope.header, via) {
             Ok(sender) => sender,
             Err(reason) => return self.counters.drop_frames(reason, frames),

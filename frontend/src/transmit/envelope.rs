@@ -184,6 +184,7 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
         if pushed {
             peer.send.sent();
             counters.envelopes_sent += 1;
+            counters.sent_by.envelope(open.channel, frames);
             if open.tells {
                 peer.receive.told();
                 peer.done_wanted = false;

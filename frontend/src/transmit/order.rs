@@ -40,15 +40,7 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
         route: &Route,
         now: Instant,
     ) -> Option<Staged<H::Buf>> {
-        let address = (header.destination, header.vid());
-        let peer = match route.entry {
-            Some(entry) => {
-                self.last_peer.insert(address, entry.peer);
-                Some(entry.peer)
-            }
-            None if header.destination.is_multicast() => None,
-            None => self.last_peer.get(&address).copied(),
-        };
+        let peer = self.flow_of(header, route);
         let may_go = self.flow(peer).held.is_empty() && self.may_go(peer, route.path, now);
         let flow = self.flow(peer);
         if may_go {
@@ -63,6 +55,19 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
         flow.held_since.get_or_insert(now);
         flow.held.push_back(staged);
         None
+    }
+
+    /// Whose flow a frame belongs to; `None` is the default route's.
+    pub(super) fn flow_of(&mut self, header: &EthernetHeader, route: &Route) -> Option<Peer> {
+        let address = (header.destination, header.vid());
+        match route.entry {
+            Some(entry) => {
+                self.last_peer.insert(address, entry.peer);
+                Some(entry.peer)
+            }
+            None if header.destination.is_multicast() => None,
+            None => self.last_peer.get(&address).copied(),
+        }
     }
 
     /// Whether a flow may go this way now.

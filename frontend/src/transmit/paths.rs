@@ -1,14 +1,18 @@
 //! The paths themselves: envelope channels, the VF, netif, and what comes back from them.
 
-use xenvelope_grant::seam::{Buffer, Hypervisor, NicError, NicPort, Offload, Pinned, Unsent};
+use xenvelope_grant::seam::{
+    Buffer, Hypervisor, Instant, NicError, NicPort, Offload, Pinned, Unsent,
+};
+use xenvelope_switch::EthernetHeader;
 use xenvelope_switch::channel::EnvelopeChannel;
 use xenvelope_switch::table::{CHANNEL_DRIVER_DOMAIN, CHANNEL_VF};
 
+use crate::connect::PINNED;
 use crate::counters::DropReason;
 use crate::interface::Frontend;
 use crate::netfront::Finished;
-use crate::peers::Staged;
-use crate::transmit::FRAME_AT;
+use crate::peers::{Path, Staged};
+use crate::transmit::{FRAME_AT, header_of};
 
 impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
     /// Whether a channel can take an envelope now.
@@ -50,18 +54,17 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
 
     /// Moves frames from the queue in front of the VF's ring into the ring.
     fn drain_vf_backlog(&mut self) {
-        while let Some(Staged { buffer, frame, offload }) = self.vf_backlog.pop_front() {
-            let Some(vf) = &self.vf else {
-                self.drop_one(DropReason::NoPath);
-                continue;
+        while let Some(vf) = &self.vf {
+            let Some(Staged { buffer, frame, offload }) = self.vf_backlog.pop_front() else {
+                break;
             };
             match vf.send(buffer, frame.clone(), offload) {
-                Ok(()) => self.counters.vf_frames += 1,
-                Err(Unsent { cause: NicError::Full, buffer }) => {
+                Ok(()) => self.counters.sent_by.vf_frames += 1,
+                // Without a link they take another way at the next flush.
+                Err(Unsent { cause: NicError::Full | NicError::NoLink, buffer }) => {
                     self.vf_backlog.push_front(Staged { buffer, frame, offload });
                     break;
                 }
-                Err(Unsent { cause: NicError::NoLink, .. }) => self.drop_one(DropReason::NoPath),
                 Err(Unsent { cause: NicError::TooLong, .. }) => {
                     self.drop_one(DropReason::Malformed);
                 }
@@ -69,11 +72,36 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
         }
     }
 
-    pub(super) fn by_netif(&mut self, staged: Staged<H::Buf>) {
+    /// Frames that waited for room in the ring of a VF that is gone, or has no link, take the way
+    /// that is theirs now. They go before what waits for them to drain.
+    pub(crate) fn reroute_vf_backlog(&mut self, now: Instant) {
+        for staged in core::mem::take(&mut self.vf_backlog) {
+            let route = header_of(&staged).and_then(|header| Some((header, self.route(&header)?)));
+            match route {
+                // A link that came back in this moment.
+                Some((_, route)) if route.path == Path::VfFrame => {
+                    self.vf_backlog.push_back(staged);
+                }
+                Some((header, route)) => {
+                    self.counters.rerouted += 1;
+                    let peer = self.flow_of(&header, &route);
+                    self.flow(peer).path = Some(route.path);
+                    self.dispatch(staged, &header, route, now);
+                }
+                None => self.drop_one(DropReason::NoPath),
+            }
+        }
+        self.seal(now);
+    }
+
+    pub(super) fn by_netif(&mut self, staged: Staged<H::Buf>, header: &EthernetHeader) {
         let limit = self.config.backlog;
         let Some(driver) = &mut self.driver else {
             return self.drop_one(DropReason::NoPath);
         };
+        if !driver.offloads.can_take(header.ether_type, &staged.frame, &staged.offload) {
+            return self.drop_one(DropReason::CannotTake);
+        }
         if driver.backlog.len() >= limit {
             return self.drop_one(DropReason::PathFull);
         }
@@ -88,7 +116,7 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
         };
         while let Some(Staged { buffer, frame, offload }) = driver.backlog.pop_front() {
             match driver.transmit.send(&self.host, buffer, frame.clone(), offload) {
-                Ok(()) => self.counters.netif_frames += 1,
+                Ok(()) => self.counters.sent_by.netif_frames += 1,
                 Err(refused) if refused.full => {
                     let buffer = refused.buffer;
                     driver.backlog.push_front(Staged { buffer, frame, offload });
@@ -105,7 +133,7 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
             while vf.completed().is_some() {}
             self.drain_vf_backlog();
         }
-        let Self { host, driver, counters, .. } = self;
+        let Self { host, driver, counters, pinned, .. } = self;
         let Some(link) = driver else { return };
         let result = link.transmit.reap(|finished| {
             let out = match finished {
@@ -115,15 +143,15 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
                     out
                 }
             };
-            if let Err(Pinned(_)) = host.recycle(out) {
-                // Answered, but still in use: the pages are lost until the hypervisor frees
-                // them (XSA-396).
+            if let Err(Pinned(out)) = host.recycle(out) {
+                // Answered, but still in use: not used again before it is let go (XSA-396).
                 counters.pinned += 1;
+                pinned.push(out);
             }
         });
         match result {
-            Ok(_) => self.drain_backlog(),
-            Err(_) => self.fail(),
+            Ok(_) if self.pinned.len() <= PINNED => self.drain_backlog(),
+            _ => self.fail(),
         }
     }
 

@@ -6,7 +6,10 @@ use std::rc::Rc;
 use xenvelope_frontend::{Config, Link};
 use xenvelope_grant::netif::{RxRequest, RxResponse, TxRequest, TxResponse};
 use xenvelope_grant::ring::{Back, Front};
-use xenvelope_grant::seam::{Access, Events, Host as _, Instant, Share, Shared};
+use xenvelope_grant::seam::{
+    Access, Buffer as _, Copier as _, CopyOp, End, Events, Granter as _, Host as _, Instant, Share,
+    Shared,
+};
 use xenvelope_grant::xenbus::{Directory, Transaction, XenbusState, key};
 use xenvelope_grant::{DomId, Gref};
 use xenvelope_hypervisor_sim::machine::{
@@ -41,6 +44,10 @@ pub struct FakeBackend {
     pub machine: std::sync::Arc<Machine>,
     /// The time.
     pub now: Instant,
+    /// The guest's directory in the store.
+    pub front: Directory,
+    /// The driver domain's.
+    pub back: Directory,
 }
 
 impl FakeBackend {
@@ -49,6 +56,14 @@ impl FakeBackend {
     /// # Panics
     /// If they do not connect.
     pub fn new(config: Config, version: GrantVersion) -> FakeBackend {
+        FakeBackend::offering(config, version, &[key::FEATURE_SG])
+    }
+
+    /// As [`FakeBackend::new`]; the driver domain offers these features of netif.
+    ///
+    /// # Panics
+    /// If they do not connect.
+    pub fn offering(config: Config, version: GrantVersion, features: &[&str]) -> FakeBackend {
         let machine = Machine::new(Costs::ideal());
         let dom0 = machine.create_domain("fake", 4096);
         let options =
@@ -61,8 +76,10 @@ impl FakeBackend {
         let mut guest = lab_guest(domain, mac(0), config, None);
         let reader = Some(id);
         let mut keys = Transaction::new();
-        keys.write(&back, key::FEATURE_SG, 1, reader)
-            .write(&back, key::FEATURE_RX_COPY, 1, reader)
+        for feature in features {
+            keys.write(&back, feature, 1, reader);
+        }
+        keys.write(&back, key::FEATURE_RX_COPY, 1, reader)
             .write(&back, key::FEATURE_ENVELOPE, 1, reader)
             .write(&back, key::DIRECT, "", reader)
             .state(&back, XenbusState::InitWait, reader)
@@ -90,7 +107,68 @@ impl FakeBackend {
         guest.turn(now);
         assert_eq!(guest.frontend.link(), Link::Up);
         let table = Rc::new(RefCell::new(table));
-        FakeBackend { guest, table, send, receive, tx, rx, port, dom0, machine, now }
+        FakeBackend { guest, table, send, receive, tx, rx, port, dom0, machine, now, front, back }
+    }
+
+    /// The states that both sides have written.
+    pub fn states(&self) -> (XenbusState, XenbusState) {
+        (self.front.state(&self.dom0), self.back.state(&self.dom0))
+    }
+
+    /// Writes the driver domain's state.
+    ///
+    /// # Panics
+    /// If the store refuses.
+    pub fn say(&self, state: XenbusState) {
+        let mut keys = Transaction::new();
+        keys.state(&self.back, state, Some(self.guest.domain.domid()))
+            .commit(&self.dom0)
+            .expect("its own directory");
+    }
+
+    /// Names these pages as the guest's forwarding table and says Connected, as a manager does
+    /// that was restarted.
+    ///
+    /// # Panics
+    /// If the store refuses.
+    pub fn name_table(&self, refs: &[Gref]) {
+        let reader = Some(self.guest.domain.domid());
+        let mut keys = Transaction::new();
+        keys.write(&self.back, key::FORWARDING_TABLE_PAGES, refs.len(), reader)
+            .refs(&self.back, key::FORWARDING_TABLE_REF, refs, reader)
+            .state(&self.back, XenbusState::Connected, reader)
+            .commit(&self.dom0)
+            .expect("its own directory");
+    }
+
+    /// Exports an empty table, and names it.
+    ///
+    /// # Panics
+    /// If there is no memory.
+    pub fn new_table(&mut self) {
+        let guest = self.guest.domain.domid();
+        let pages = self.dom0.export(guest, 1, Access::Read).expect("memory");
+        self.name_table(pages.refs());
+        let table = TableWriter::new(pages, 8, 2).expect("a table");
+        self.table = Rc::new(RefCell::new(table));
+    }
+
+    /// Puts bytes where the guest's next receive buffer is, and answers the request.
+    ///
+    /// # Panics
+    /// If they do not fit a page.
+    pub fn answer(&mut self, offset: u16, bytes: &[u8], flags: u16) {
+        let request = self.rx.pop();
+        let mut buffer = self.dom0.take(None, 4096).expect("memory");
+        buffer.put(0, bytes);
+        let dom = self.guest.domain.domid();
+        let dst = End::Foreign { dom, gref: Gref(request.gref), offset };
+        let src = End::Local { buffer: 0, offset: 0 };
+        let mut ops = [CopyOp::new(src, dst, bytes.len() as u16)];
+        self.dom0.copy(&mut ops, &mut [buffer]).expect("the call");
+        ops[0].status.check().expect("the guest let it in");
+        let status = bytes.len() as i16;
+        let _ = self.rx.push(&RxResponse { id: request.id, offset, flags, status });
     }
 
     /// The guest gets a turn.
