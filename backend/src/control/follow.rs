@@ -45,14 +45,18 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
                 // It comes back, or somebody else came in its place: a new life, and the
                 // handshake from the start. Nothing is said of the old life's end: who waits for
                 // InitWait must not read Closing.
-                self.take_down(port);
-                if !offline {
-                    let incarnation = self.next_incarnation();
-                    if let Some(vif) = self.vifs.get_mut(&port) {
-                        vif.incarnation = incarnation;
+                if offline {
+                    if phase != Phase::Closed {
+                        self.close_vif(port);
                     }
-                    self.offer(port)?;
+                    return Ok(());
                 }
+                self.take_down(port);
+                let incarnation = self.next_incarnation();
+                if let Some(vif) = self.vifs.get_mut(&port) {
+                    vif.incarnation = incarnation;
+                }
+                self.offer(port)?;
             }
             (XenbusState::Closing, Phase::InitWait | Phase::Connected) => {
                 self.take_down(port);
