@@ -122,7 +122,7 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
         match (known, there) {
             (None, true) if self.is_ours(&back) => self.find(guest, handle, back),
             (Some(port), false) => {
-                self.close_vif(port);
+                self.take_down(port);
                 self.forget(port);
             }
             // Ours is past Initialising since we made it: the toolstack has made another
@@ -241,7 +241,10 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
     }
 
     fn write_state(&self, port: u32, state: XenbusState) -> Result<(), BackendError> {
-        if let Some(vif) = self.vifs.get(&port) {
+        // A directory that the toolstack has removed must not come back with our state in it.
+        if let Some(vif) = self.vifs.get(&port)
+            && vif.back.text(&self.host, key::STATE).is_ok()
+        {
             Transaction::new().state(&vif.back, state, Some(vif.guest)).commit(&self.host)?;
         }
         Ok(())

@@ -133,8 +133,31 @@ fn a_guest_that_is_destroyed_is_taken_down_and_libxl_hears_closed() {
     assert_eq!(guest.back.state(&lab.dom0), XenbusState::Closed);
     xenvelope_tests::lab::remove_vif(&lab.dom0, guest.domain.domid());
     lab.steps(10);
+    let left = guest.back.text(&lab.dom0, key::STATE);
+    assert!(left.is_err(), "nothing is written into a directory that was removed");
     // Its address is free again.
     StockGuest::connect(&mut lab, mac(1), &StockPlan::default());
+}
+
+/// Hangs on `write_state` looking whether the directory is still there.
+#[test]
+fn a_directory_that_the_toolstack_removed_does_not_come_back() {
+    use xenvelope_grant::seam::{Change, Host as _, Store as _};
+    for connected in [false, true] {
+        let mut lab = Lab::default();
+        let mut guest = StockGuest::new(&lab, mac(1));
+        if connected {
+            guest.shake_hands(&mut lab, &StockPlan::default());
+        }
+        lab.steps(5);
+        let home = format!("/local/domain/{}", guest.domain.domid());
+        let path = guest.back.path();
+        lab.dom0
+            .commit(&[Change::Remove { path: &home }, Change::Remove { path }])
+            .expect("the toolstack may write");
+        lab.steps(10);
+        assert!(guest.back.text(&lab.dom0, key::STATE).is_err(), "{connected}");
+    }
 }
 
 /// Every state that a process before us, and a frontend's driver, can have left.

@@ -161,9 +161,9 @@ fn a_guest_gets_the_kinds_of_gso_that_it_takes_and_no_other() {
 fn a_guest_that_takes_no_blank_checksums_gets_them_filled_in_where_that_can_be() {
     for (v6, length) in [(false, 20), (true, 20), (false, 1000), (true, 1000)] {
         let mut lab = lab();
-        let mut plan = StockPlan::default();
-        plan.keys = LINUX.into_iter().filter(|(key, _)| !key.contains("csum")).collect();
-        plan.keys.push((key::FEATURE_NO_CSUM_OFFLOAD, 1));
+        let others = LINUX.into_iter().filter(|(key, _)| !key.contains("csum"));
+        let keys = others.chain([(key::FEATURE_NO_CSUM_OFFLOAD, 1)]).collect();
+        let plan = StockPlan { keys, ..StockPlan::default() };
         let mut without = StockGuest::connect(&mut lab, mac(2), &plan);
         let mut with = StockGuest::connect(&mut lab, mac(3), &StockPlan::default());
         let mut from = StockGuest::connect(&mut lab, mac(1), &StockPlan::default());

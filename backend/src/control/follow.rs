@@ -32,14 +32,11 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
             self.take_down(port);
             return self.write_state(port, XenbusState::Closed);
         }
+        // As Linux' netback: until the script has plugged it in, nothing is there that frames
+        // could go to. The script's word comes with a change of the store.
+        let plugged = back.text(&self.host, key::HOTPLUG_STATUS).as_deref() == Ok("connected");
         match (front.state(&self.host), phase) {
-            (XenbusState::Connected, Phase::InitWait) => {
-                // As Linux' netback: until the script has plugged it in, nothing is there that
-                // frames could go to. The script's word comes with a change of the store.
-                if back.text(&self.host, key::HOTPLUG_STATUS).as_deref() == Ok("connected") {
-                    self.connect(port)?;
-                }
-            }
+            (XenbusState::Connected, Phase::InitWait) if plugged => self.connect(port)?,
             (XenbusState::Connected, Phase::Connected) => self.stay_connected(port)?,
             (XenbusState::Initialising, Phase::Connected | Phase::Closing | Phase::Closed) => {
                 // It comes back, or somebody else came in its place: a new life, and the
