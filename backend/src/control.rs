@@ -1,28 +1,28 @@
 //! The control plane: the toolstack makes an interface, the frontend connects, the frontend
 //! goes away. All of it is read from the store, and all that a guest wrote there is its word.
+//!
+//! What a process before us has left is found in the store as well: our own state there says how
+//! far an interface was.
+
+mod connect;
+mod follow;
 
 use std::collections::BTreeSet;
-use xenvelope_grant::ring::{Back, Front};
-use xenvelope_grant::seam::{Access, Hypervisor, NicPort, Pinned, Shared};
-use xenvelope_grant::xenbus::{Directory, PATH_MAX, Transaction, XenbusState, key};
 
-use xenvelope_grant::{DomId, Gref};
-use xenvelope_switch::channel::{EnvelopeChannel, LAYOUT, RING_PAGES};
-use xenvelope_switch::table::TableWriter;
+use xenvelope_grant::DomId;
+use xenvelope_grant::seam::{Change, Hypervisor, NicPort, Pinned};
+use xenvelope_grant::xenbus::{Directory, PATH_MAX, Transaction, XenbusState, key};
 use xenvelope_switch::{PortConfig, PortId, Vlan};
 
 use crate::driver_domain::{Backend, BackendError};
 use crate::uplink::PfControl;
-use crate::vif::{Phase, RX_LAYOUT, Rings, TX_LAYOUT, Vif};
+use crate::vif::{Phase, Vif};
 
 /// Watch token of the directory in which the toolstack makes interfaces. Ports' frontends are
 /// watched with their port number, from 1.
 const WATCH_TOOLSTACK: u32 = 0;
 /// Store events that are looked at in one round.
 const EVENTS: usize = 64;
-/// Forwarding tables of earlier lives that a guest may keep mapped. Beyond that it gets no new
-/// one: each costs us pages and references.
-const LINGERING: usize = 4;
 /// Where the toolstack makes interfaces, relative to the driver domain's own directory.
 const VIFS: &str = "backend/vif";
 
@@ -32,12 +32,21 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
         Ok(())
     }
 
+    /// Ends all watches.
+    pub(crate) fn unwatch_all(&mut self) {
+        for port in self.vifs.keys() {
+            self.host.unwatch(*port);
+        }
+        self.host.unwatch(WATCH_TOOLSTACK);
+    }
+
     /// Follows the store. Whether anything changed.
     pub(crate) fn poll_store(&mut self) -> bool {
         let mut busy = false;
         let mut path = [0; PATH_MAX];
-        // A batch, and each port once: who writes the store without end must not keep us from
-        // the others' frames (XSA-326).
+        // A batch, and each interface once: who writes the store without end must not keep us
+        // from the others' frames (XSA-326).
+        let (mut made, mut all) = (BTreeSet::new(), false);
         let (mut states, mut relays) = (BTreeSet::new(), BTreeSet::new());
         for _ in 0..EVENTS {
             let Some(event) = self.host.next(&mut path) else { break };
@@ -48,20 +57,25 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
                 let guest =
                     parts.next().and_then(|part| part.parse().ok()).and_then(DomId::ordinary);
                 let handle = parts.next().and_then(|part| part.parse().ok());
-                match (guest, handle) {
-                    (Some(guest), Some(handle)) => self.look_at(guest, handle),
-                    _ => self.look_at_all(),
+                match (guest, handle, parts.next()) {
+                    // What only we write says nothing.
+                    (_, _, Some(below)) if !OTHERS_WRITE.contains(&below) => {}
+                    (Some(guest), Some(handle), _) => drop(made.insert((guest, handle))),
+                    _ => all = true,
                 }
             } else {
                 let direct = event.path.contains("/direct");
                 if direct { &mut relays } else { &mut states }.insert(event.token);
             }
         }
+        if all {
+            self.look_at_all();
+        }
+        for (guest, handle) in made {
+            self.look_at(guest, handle);
+        }
         for port in states {
-            if let Err(error) = self.follow(port) {
-                tracing::warn!(port, %error, "interface failed, closing");
-                self.close_vif(port);
-            }
+            self.follow_or_close(port);
         }
         for port in relays {
             self.poll_relay(port);
@@ -91,7 +105,7 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
         }
     }
 
-    /// The toolstack has made, changed or removed an interface.
+    /// The toolstack has made, changed or removed an interface, or a hotplug script has.
     fn look_at(&mut self, guest: DomId, handle: u32) {
         let known = self
             .vifs
@@ -106,17 +120,9 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
         };
         let there = back.text(&self.host, key::FRONTEND).is_ok();
         match (known, there) {
-            (None, true) => {
-                let port = self.next_port;
-                if let Err(error) = self.create(guest, handle, back) {
-                    tracing::warn!(%guest, handle, %error, "cannot serve interface");
-                    // Half an interface would keep its address from being used again. If the
-                    // switch refused the port, it is not there, and this does nothing.
-                    self.forget(port);
-                }
-            }
+            (None, true) if self.is_ours(&back) => self.find(guest, handle, back),
             (Some(port), false) => {
-                self.close_vif(port);
+                self.take_down(port);
                 self.forget(port);
             }
             // Ours is past Initialising since we made it: the toolstack has made another
@@ -126,11 +132,35 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
                 self.forget(port);
                 self.look_at(guest, handle);
             }
+            (Some(port), true) => self.follow_or_close(port),
             _ => {}
         }
     }
 
-    /// A new interface: its features, and then it is the frontend's turn.
+    /// Whether an interface is for us: others' are left alone, Linux' netback may serve them.
+    fn is_ours(&self, back: &Directory) -> bool {
+        let Some(ours) = self.config.script else { return true };
+        back.text(&self.host, key::SCRIPT)
+            .is_ok_and(|script| script.rsplit('/').next() == Some(ours))
+    }
+
+    /// An interface that we do not know yet.
+    fn find(&mut self, guest: DomId, handle: u32, back: Directory) {
+        let port = self.next_port;
+        if let Err(error) = self.create(guest, handle, back) {
+            tracing::warn!(%guest, handle, %error, "cannot serve interface");
+            // Half an interface would keep its address from being used again. If the switch
+            // refused the port, it is not there, and this does nothing.
+            self.forget(port);
+            // The toolstack waits for this, whatever was wrong.
+            if back.state(&self.host) == XenbusState::Closing {
+                let mut keys = Transaction::new();
+                let _ = keys.state(&back, XenbusState::Closed, Some(guest)).commit(&self.host);
+            }
+        }
+    }
+
+    /// Takes an interface on: a new one, or one that a process before us has left.
     fn create(&mut self, guest: DomId, handle: u32, back: Directory) -> Result<(), BackendError> {
         let front = Directory::new(&back.text(&self.host, key::FRONTEND)?)?;
         let mac: xenvelope_switch::MacAddress =
@@ -142,32 +172,20 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
             PortConfig::Guest { macs: vec![mac], vlan: Vlan::Access(vid) },
         )?;
         self.next_port += 1;
-        let incarnation = self.next_incarnation();
-        let reader = Some(guest);
-        let mut keys = Transaction::new();
-        keys.write(&back, key::FEATURE_SG, 1, reader)
-            .write(&back, key::FEATURE_GSO_TCPV4, 1, reader)
-            .write(&back, key::FEATURE_RX_COPY, 1, reader);
-        if self.config.envelopes {
-            // The guest must be able to list it before there is anything in it.
-            keys.write(&back, key::FEATURE_ENVELOPE, 1, reader).write(
-                &back,
-                key::DIRECT,
-                "",
-                reader,
-            );
-        }
-        keys.write(&back, key::HOTPLUG_STATUS, "connected", reader)
-            .state(&back, XenbusState::InitWait, reader)
-            .commit(&self.host)?;
+        let (phase, new) = match back.state(&self.host) {
+            XenbusState::Connected => (Phase::Connected, false),
+            XenbusState::Closing => (Phase::Closing, false),
+            XenbusState::Closed => (Phase::Closed, false),
+            _ => (Phase::InitWait, true),
+        };
         let vif = Vif {
             guest,
             handle,
             front,
             back,
             mac,
-            phase: Phase::InitWait,
-            incarnation,
+            phase,
+            incarnation: self.next_incarnation(),
             vlan: vid,
             lingering: Vec::new(),
             vf: false,
@@ -175,111 +193,44 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
             table: None,
         };
         self.vifs.insert(port, vif);
+        if self.config.envelopes {
+            // Direct channels are arranged anew. The guest must be able to list the directory
+            // before there is anything in it.
+            let direct = back.child(key::DIRECT)?;
+            self.host.commit(&[
+                Change::Remove { path: direct.path() },
+                Change::Write { path: direct.path(), value: "", reader: Some(guest) },
+            ])?;
+        }
+        if new {
+            self.offer(port)?;
+        }
         self.host.watch(front.path(), port)?;
         Ok(())
     }
 
-    /// Follows a frontend's state.
-    fn follow(&mut self, port: u32) -> Result<(), BackendError> {
-        let Some(vif) = self.vifs.get(&port) else {
+    /// Our features, and then it is the frontend's turn.
+    fn offer(&mut self, port: u32) -> Result<(), BackendError> {
+        let Some(vif) = self.vifs.get_mut(&port) else {
             return Ok(());
         };
-        let (phase, theirs) = (vif.phase, vif.front.state(&self.host));
-        match theirs {
-            XenbusState::Connected if phase == Phase::InitWait => self.connect(port)?,
-            XenbusState::Connected if phase == Phase::Connected => {
-                let vf = vif.front.feature(&self.host, key::VF_LINK);
-                if vf != vif.vf {
-                    if let Some(vif) = self.vifs.get_mut(&port) {
-                        vif.vf = vf;
-                    }
-                    self.manager.touch();
-                }
-            }
-            XenbusState::Initialising if phase != Phase::InitWait => {
-                // It comes back, or somebody else came in its place: a new life, and the
-                // handshake from the start. Nothing is said of the old life's end: who waits for
-                // InitWait must not read Closing.
-                self.take_down(port);
-                let incarnation = self.next_incarnation();
-                if let Some(vif) = self.vifs.get_mut(&port) {
-                    vif.phase = Phase::InitWait;
-                    vif.incarnation = incarnation;
-                }
-                self.write_state(port, XenbusState::InitWait)?;
-            }
-            XenbusState::Closing | XenbusState::Closed | XenbusState::Unknown
-                if phase == Phase::Connected =>
-            {
-                self.close_vif(port);
-            }
-            _ => {}
+        vif.phase = Phase::InitWait;
+        let (back, reader) = (vif.back, Some(vif.guest));
+        let mut keys = Transaction::new();
+        for feature in FEATURES {
+            keys.write(&back, feature, 1, reader);
         }
+        keys.write(&back, key::MULTI_QUEUE_MAX_QUEUES, self.max_queues(), reader);
+        if self.config.envelopes {
+            keys.write(&back, key::FEATURE_ENVELOPE, 1, reader);
+        }
+        keys.state(&back, XenbusState::InitWait, reader).commit(&self.host)?;
         Ok(())
     }
 
-    /// Maps the rings, keeps a forwarding table for the guest, and says Connected.
-    fn connect(&mut self, port: u32) -> Result<(), BackendError> {
-        let Some(vif) = self.vifs.get(&port) else {
-            return Ok(());
-        };
-        let (host, front, back, guest) = (&self.host, vif.front, vif.back, vif.guest);
-        if vif.lingering.len() >= LINGERING {
-            return Err(BackendError::Lingering);
-        }
-        if !front.feature(host, key::REQUEST_RX_COPY) {
-            return Err(BackendError::NoRxCopy);
-        }
-        let tx = Gref(front.word(host, key::TX_RING_REF)?);
-        let rx = Gref(front.word(host, key::RX_RING_REF)?);
-        let tx = host.import(guest, &[tx], Access::Write)?;
-        let rx = host.import(guest, &[rx], Access::Write)?;
-        let remote = front.word(host, key::EVENT_CHANNEL)?;
-        let envelopes = self.config.envelopes && front.feature(host, key::FEATURE_ENVELOPE);
-        let channel = if envelopes {
-            let send = front.refs::<RING_PAGES>(host, key::ENVELOPE_RX_RING_REF, RING_PAGES)?;
-            let receive = front.refs::<RING_PAGES>(host, key::ENVELOPE_TX_RING_REF, RING_PAGES)?;
-            let send = host.import(guest, &send, Access::Write)?;
-            let receive = host.import(guest, &receive, Access::Write)?;
-            let send = Front::attach(send, LAYOUT);
-            Some(EnvelopeChannel::new(send, Back::attach(receive, LAYOUT)))
-        } else {
-            None
-        };
-        let rings = Rings {
-            tx: Back::attach(tx, TX_LAYOUT),
-            rx: Back::attach(rx, RX_LAYOUT),
-            port: host.connect(guest, remote)?,
-            envelopes: channel,
-            window: Box::default(),
-            done_to: None,
-            gso: front.feature(host, key::FEATURE_GSO_TCPV4),
-            sg: front.feature(host, key::FEATURE_SG),
-            kick: true,
-        };
-        let mut keys = Transaction::new();
-        let table =
-            if envelopes {
-                let pages = host.export(guest, self.config.table_pages, Access::Read)?;
-                keys.write(&back, key::FORWARDING_TABLE_PAGES, pages.refs().len(), Some(guest))
-                    .refs(&back, key::FORWARDING_TABLE_REF, pages.refs(), Some(guest));
-                Some(TableWriter::new(pages, host.random(), self.config.epoch)?)
-            } else {
-                None
-            };
-        keys.state(&back, XenbusState::Connected, Some(guest));
-        let vf = front.feature(host, key::VF_LINK);
-        if let Some(vif) = self.vifs.get_mut(&port) {
-            vif.rings = Some(rings);
-            vif.table = table;
-            vif.phase = Phase::Connected;
-            vif.vf = vf;
-        }
-        // The table is filled before the guest can see it.
-        self.manager.touch();
-        self.poll_manager();
-        keys.commit(&self.host)?;
-        Ok(())
+    /// How many queues a frontend may have.
+    fn max_queues(&self) -> usize {
+        self.config.queues.clamp(1, MAX_QUEUES)
     }
 
     /// An incarnation that this host has not had: 16 bits of the manager's epoch, 32 bits of
@@ -290,7 +241,10 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
     }
 
     fn write_state(&self, port: u32, state: XenbusState) -> Result<(), BackendError> {
-        if let Some(vif) = self.vifs.get(&port) {
+        // A directory that the toolstack has removed must not come back with our state in it.
+        if let Some(vif) = self.vifs.get(&port)
+            && vif.back.text(&self.host, key::STATE).is_ok()
+        {
             Transaction::new().state(&vif.back, state, Some(vif.guest)).commit(&self.host)?;
         }
         Ok(())
@@ -308,7 +262,10 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
         let Some(vif) = self.vifs.get_mut(&port) else {
             return;
         };
-        vif.rings = None;
+        if let Some(rings) = vif.rings.take() {
+            let waiting: usize = rings.queues.iter().map(|queue| queue.waiting.len()).sum();
+            self.counters.drop_frames(crate::DropReason::NoReceiveBuffer, waiting as u64);
+        }
         vif.phase = Phase::Closed;
         let table = vif.table.take();
         if let Some(table) = table
@@ -330,3 +287,21 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
         self.manager.touch();
     }
 }
+
+/// Queues that a frontend may have at most: Linux' netback and netfront use 8 (`max_queues`).
+const MAX_QUEUES: usize = 8;
+
+/// What every frontend is offered. No `feature-rx-flip`: absent is no. No multicast control and
+/// no control ring: the switch floods by its own rules, and hashes by its own key.
+const FEATURES: [&str; 6] = [
+    key::FEATURE_SG,
+    key::FEATURE_GSO_TCPV4,
+    key::FEATURE_GSO_TCPV6,
+    key::FEATURE_IPV6_CSUM_OFFLOAD,
+    key::FEATURE_RX_COPY,
+    key::FEATURE_SPLIT_EVENT_CHANNELS,
+];
+
+/// Keys of the backend's directory that others write when it is there already: the toolstack at
+/// removal, and the hotplug script.
+const OTHERS_WRITE: [&str; 3] = [key::STATE, key::ONLINE, key::HOTPLUG_STATUS];

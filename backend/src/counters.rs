@@ -19,9 +19,10 @@ pub enum DropReason {
     Reserved,
     /// The frame would go back where it came from.
     Looped,
-    /// The destination has posted no receive buffers.
+    /// The destination has posted no receive buffers, and has not done so in time.
     NoReceiveBuffer,
-    /// The destination takes no frames that long, or with that offload.
+    /// The destination takes no frames that long, or with that offload. Also: it takes no blank
+    /// checksums, and the frame is too long to be all in our memory to have its own filled in.
     CannotTake,
     /// The destination's envelope channel is full.
     ChannelFull,
@@ -108,6 +109,10 @@ pub struct Counters {
     pub flood_extra: u64,
     /// Interfaces that were closed since their guest broke the protocol.
     pub closed_hostile: u64,
+    /// Interfaces that were taken over from a process before us.
+    pub adopted: u64,
+    /// Frames that had to wait until their guest posted receive buffers.
+    pub waited: u64,
     /// Drops by [`DropReason`].
     pub drops: [u64; DropReason::ALL.len()],
 }

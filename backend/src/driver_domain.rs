@@ -1,21 +1,25 @@
 //! The driver domain's loop.
 //!
 //! A round takes what all guests and the uplink have, finds out where it goes, copies it with
-//! two calls (headers, then everything), and answers. Nothing waits for a guest that is slow: no
-//! receive buffer means drop.
+//! two calls (headers, then everything), and answers. Nobody waits for a guest that is slow: what
+//! it has no receive buffers for is copied aside, as much as a bound allows, and the rest dropped.
+//!
+//! A process that ends leaves the store as it is, and interfaces Connected: the next one goes on
+//! with their rings. So [`Backend::shutdown`] and a kill differ by little.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use thiserror::Error;
 use xenvelope_grant::GrantError;
+use xenvelope_grant::ring::RingError;
 use xenvelope_grant::seam::{
     EventError, Hypervisor, Instant, NicPort, NoBuffer, PortId, StoreError,
 };
 use xenvelope_switch::table::TableError;
 use xenvelope_switch::{PortConfig, PortError, Switch};
 
-use crate::counters::Counters;
+use crate::counters::{Counters, DropReason};
 use crate::forward::Round;
 use crate::manager::Manager;
 use crate::netback::NetbackError;
@@ -52,6 +56,20 @@ pub enum BackendError {
     /// It keeps more forwarding tables of earlier lives mapped than it may.
     #[error("the guest keeps the forwarding tables of earlier connections mapped")]
     Lingering,
+    /// The indices of its envelope ring cannot be.
+    #[error("envelope ring: {0}")]
+    Ring(#[from] RingError),
+    /// No queues, or more than it was offered.
+    #[error("the frontend wants {asked} queues, of at most {max}")]
+    Queues {
+        /// What it asks for.
+        asked: u64,
+        /// What there may be.
+        max: usize,
+    },
+    /// It sends envelopes, which are not offered any more.
+    #[error("the frontend was offered envelopes by a process before us")]
+    NoEnvelopes,
     /// The frontend does not ask for received frames to be copied.
     #[error("the frontend wants pages flipped, which nobody does any more")]
     NoRxCopy,
@@ -69,11 +87,23 @@ pub struct Config {
     pub heartbeat: Duration,
     /// The manager's epoch: grows with each start on a host. Incarnations are made from it.
     pub epoch: u64,
+    /// How many queues a frontend may have: 1 to 8.
+    pub queues: usize,
+    /// Only interfaces whose hotplug script has this file name are ours (`script=` in xl's
+    /// `vif`); others are left alone. `None`: all are.
+    pub script: Option<&'static str>,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Config { envelopes: true, table_pages: 4, heartbeat: Duration::from_millis(500), epoch: 1 }
+        Config {
+            envelopes: true,
+            table_pages: 4,
+            heartbeat: Duration::from_millis(500),
+            epoch: 1,
+            queues: 1,
+            script: None,
+        }
     }
 }
 
@@ -144,6 +174,22 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
         &self.host
     }
 
+    /// Ends serving, for a process that is to be followed by another: interfaces stay Connected
+    /// in the store, so their guests go on, and rings are unmapped. What has been taken has been
+    /// answered, at the end of each round.
+    pub fn shutdown(mut self) -> Counters {
+        self.unwatch_all();
+        for vif in self.vifs.values_mut() {
+            let waiting = vif.rings.take().map_or(0, |rings| {
+                rings.queues.iter().map(|queue| queue.waiting.len() as u64).sum()
+            });
+            self.counters.drop_frames(DropReason::NoReceiveBuffer, waiting);
+        }
+        let leaving = self.round.leaving.len() as u64;
+        self.counters.drop_frames(DropReason::Uplink, leaving);
+        self.counters
+    }
+
     /// One round. Whether there was anything to do.
     pub fn poll(&mut self, now: Instant) -> bool {
         let mut busy = self.poll_store();
@@ -151,6 +197,7 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
         busy |= self.forward(now);
         if now >= self.beat_at {
             self.beat_at = now + self.config.heartbeat;
+            self.give_up_waiting(now);
             for vif in self.vifs.values_mut() {
                 if let Some(table) = &mut vif.table {
                     table.beat();
@@ -177,13 +224,15 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
         for id in &fired[..count] {
             if let Some(uplink) = self.uplink.as_ref().filter(|uplink| uplink.interrupt() == *id) {
                 uplink.unmask();
-            } else if let Some(rings) = self
+            } else if let Some(port) = self
                 .vifs
                 .values()
                 .filter_map(|vif| vif.rings.as_ref())
-                .find(|rings| self.host.id(&rings.port) == *id)
+                .flat_map(|rings| &rings.queues)
+                .flat_map(|queue| queue.ports())
+                .find(|port| self.host.id(port) == *id)
             {
-                self.host.unmask(&rings.port);
+                self.host.unmask(port);
             }
         }
     }
@@ -193,7 +242,10 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
     fn ask_for_events(&mut self) -> bool {
         let mut waiting = false;
         for rings in self.vifs.values_mut().filter_map(|vif| vif.rings.as_mut()) {
-            waiting |= rings.tx.pending_or_ask().map_or(true, |count| count > 0);
+            for queue in &mut rings.queues {
+                waiting |= queue.tx.pending_or_ask().map_or(true, |count| count > 0);
+                waiting |= queue.buffers_have_come();
+            }
             if let Some(envelopes) = &mut rings.envelopes {
                 waiting |= envelopes.pending_or_ask().map_or(true, |count| count > 0);
             }

@@ -165,7 +165,9 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
         }
         let total = length + record.head.total as usize;
         let offload = record.head.offload;
-        self.deliver(to, vid, &Frame { header, slot, sources: &sources, total, offload })
+        let by_address = true;
+        let sources = &sources;
+        self.deliver(to, vid, &Frame { header, slot, sources, total, offload, by_address })
     }
 
     /// Says done to the guests whose frames we have taken, after the copy.

@@ -1,22 +1,27 @@
 //! A round: frames and envelopes from everybody, to everybody.
 
+mod answer;
 mod guests;
+mod prepare;
 mod uplink;
+mod waiting;
+
+pub(crate) use waiting::{WAITING_FRAMES, Waiting};
 
 use std::collections::VecDeque;
 use std::ops::Range;
 
 use arrayvec::ArrayVec;
 use xenvelope_grant::PAGE_SIZE;
-use xenvelope_grant::netif::{
-    FATAL_SLOTS, NR_SLOTS_MIN, RSP_ERROR, RSP_NULL, RSP_OKAY, TxResponse,
-};
-use xenvelope_grant::seam::{Buffer, CopyOp, End, Hypervisor, Instant, NicPort, NoBuffer, Offload};
+use xenvelope_grant::netif::NR_SLOTS_MIN;
+use xenvelope_grant::seam::{CopyOp, Hypervisor, Instant, NicPort, NoBuffer, Offload};
 use xenvelope_switch::{Destination, EthernetHeader, Forward, PortId};
 
 use crate::counters::DropReason;
 use crate::driver_domain::{Backend, UPLINK};
-use crate::netback::{Assembled, Delivery, Source, plan, respond};
+use crate::netback::{
+    Assembled, Delivery, FlowHash, SLOTS as DELIVERY_SLOTS, Source, plan, slots_for,
+};
 use crate::uplink::PfControl;
 
 /// Bytes of a frame's beginning that are copied to us, looked at, and delivered as they were
@@ -43,12 +48,31 @@ const LEAVING: usize = 1024;
 /// Pieces of one frame: its beginning in the scratch buffer, the rest in the sender's pages.
 pub(crate) type Sources = ArrayVec<Source, { NR_SLOTS_MIN + 2 }>;
 
-/// A frame to the uplink, being copied.
+/// A queue of a guest's: its port in the switch, and which of its queues.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct QueueId {
+    pub port: u32,
+    pub queue: usize,
+}
+
+/// A frame taken from a guest, to be answered.
+struct Taken {
+    from: QueueId,
+    frame: Assembled,
+    /// The operations that fetch its beginning.
+    headers: Range<usize>,
+    /// Where that goes.
+    slot: usize,
+}
+
+/// A frame that is being copied into a buffer of ours.
 struct Outbound {
     buffer: usize,
     length: usize,
     ops: Range<usize>,
     offload: Offload,
+    /// The queue whose receive buffers it waits for; the uplink if none.
+    to: Option<QueueId>,
 }
 
 /// A frame that waits for room in the uplink's ring.
@@ -66,9 +90,11 @@ pub(crate) struct Round<H: Hypervisor> {
     /// The first call of a round: the beginnings of frames.
     headers: Vec<CopyOp>,
     slots: usize,
-    taken: Vec<(u32, Assembled, Range<usize>, usize)>,
-    deliveries: Vec<(u32, Delivery)>,
+    taken: Vec<Taken>,
+    deliveries: Vec<(QueueId, Delivery)>,
     outbound: Vec<Outbound>,
+    /// Which queue of a guest with many a frame goes to.
+    flows: FlowHash,
     /// Frames that wait for room in the uplink's ring.
     pub leaving: VecDeque<Leaving<H::Buf>>,
     /// Guests whose envelopes we have taken as destination.
@@ -93,6 +119,7 @@ impl<H: Hypervisor> Round<H> {
             taken: Vec::new(),
             deliveries: Vec::new(),
             outbound: Vec::new(),
+            flows: FlowHash::new((host.random(), host.random())),
             leaving: VecDeque::new(),
             dones: Vec::new(),
             broken: Vec::new(),
@@ -134,16 +161,20 @@ pub(crate) struct Frame<'a> {
     pub sources: &'a [Source],
     pub total: usize,
     pub offload: Offload,
+    /// Its sender may send others of the flow in envelopes, of which we do not see the headers:
+    /// only the addresses say which frames must stay in order.
+    pub by_address: bool,
 }
 
 impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
     /// One round of the data path. Whether there was anything.
     pub(crate) fn forward(&mut self, now: Instant) -> bool {
-        let mut busy = self.take_from_guests();
+        let mut busy = self.deliver_waiting();
+        busy |= self.take_from_guests();
         self.switch_taken(now);
         busy |= self.take_envelopes(now);
         busy |= self.take_from_uplink(now);
-        self.copy_all();
+        self.copy_all(now);
         self.send_dones();
         self.publish();
         self.close_broken();
@@ -198,103 +229,49 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
         if to == UPLINK {
             return self.send_up(&sources, total, frame.offload);
         }
-        let vif = self.vifs.get_mut(&to.0).ok_or(DropReason::NoDestination)?;
-        let guest = vif.guest;
-        let rings = vif.rings.as_mut().ok_or(DropReason::NoDestination)?;
-        if (total > PAGE_SIZE && !rings.sg) || (frame.offload.gso_size > 0 && !rings.gso) {
+        let rings = self.vifs.get(&to.0).and_then(|vif| vif.rings.as_ref());
+        let rings = rings.ok_or(DropReason::NoDestination)?;
+        let (takes, queues) = (rings.takes, rings.queues.len());
+        let mut offload = frame.offload;
+        if (total > PAGE_SIZE && !takes.sg) || !takes.gso(&offload) {
             return Err(DropReason::CannotTake);
         }
-        if rings.rx.pending().is_err() {
-            self.round.broken.push(to.0);
+        if !takes.checksum(frame.header.ether_type, &offload) {
+            offload = self.fill_checksum(&mut sources, total, offload)?;
+        }
+        let queue = if queues > 1 { self.queue_of(frame, queues) } else { 0 };
+        self.put(QueueId { port: to.0, queue }, &sources, total, offload)
+    }
+
+    /// Plans the delivery of a frame to a guest's queue, or has it wait for receive buffers.
+    fn put(
+        &mut self,
+        to: QueueId,
+        sources: &[Source],
+        total: usize,
+        offload: Offload,
+    ) -> Result<(), DropReason> {
+        let needed = slots_for(total, &offload);
+        if needed > DELIVERY_SLOTS {
+            return Err(DropReason::CannotTake);
+        }
+        let vif = self.vifs.get_mut(&to.port).ok_or(DropReason::NoDestination)?;
+        let guest = vif.guest;
+        let queue = vif.rings.as_mut().and_then(|rings| rings.queues.get_mut(to.queue));
+        let queue = queue.ok_or(DropReason::NoDestination)?;
+        let Ok(posted) = queue.rx.pending() else {
+            self.round.broken.push(to.port);
             return Err(DropReason::NoDestination);
+        };
+        // What came before it is first.
+        if queue.parked > 0 || (posted as usize) < needed {
+            return self.park(to, sources, total, offload);
         }
         let ops = &mut self.round.ops;
-        let delivery = plan(&mut rings.rx, guest, &sources, total, frame.offload, ops)
+        let delivery = plan(&mut queue.rx, guest, sources, total, offload, ops)
             .ok_or(DropReason::NoReceiveBuffer)?;
-        self.round.deliveries.push((to.0, delivery));
+        self.round.deliveries.push((to, delivery));
         Ok(())
-    }
-
-    /// Another VLAN tag than the frame came with: its beginning, once more, with the new header.
-    fn retag(
-        &mut self,
-        tci: Option<u16>,
-        frame: &Frame<'_>,
-        sources: &mut Sources,
-    ) -> Result<usize, DropReason> {
-        let slot = self.round.slot().ok_or(DropReason::NoBuffer)?;
-        let new = EthernetHeader { tci, ..frame.header };
-        let first = sources.first_mut().ok_or(DropReason::Malformed)?;
-        let (old_len, new_len) = (frame.header.len(), new.len());
-        let rest = first.len.checked_sub(old_len).ok_or(DropReason::Malformed)?;
-        let mut bytes = [0; SLOT - SLOT_START];
-        new.write(&mut bytes);
-        let (scratch, end) = (&mut self.round.buffers[0], new_len + rest);
-        scratch
-            .get(frame.slot + old_len, bytes.get_mut(new_len..end).ok_or(DropReason::CannotTake)?);
-        scratch.put(slot, &bytes[..end]);
-        first.end = End::Local { buffer: 0, offset: slot as u32 };
-        first.len = end;
-        Ok(frame.total - old_len + new_len)
-    }
-
-    /// The second call of the round, and the answers.
-    fn copy_all(&mut self) {
-        let copied = self.round.ops.is_empty()
-            || self.host.copy(&mut self.round.ops, &mut self.round.buffers).is_ok();
-        let round = &mut self.round;
-        for (port, delivery) in round.deliveries.drain(..) {
-            let whole = copied
-                && round.ops[delivery.ops.clone()].iter().all(|op| op.status.check().is_ok());
-            if whole {
-                self.counters.netif_out += 1;
-            } else {
-                self.counters.drop_frames(DropReason::CopyFailed, 1);
-            }
-            if let Some(rings) = self.vifs.get_mut(&port).and_then(|vif| vif.rings.as_mut()) {
-                respond(&mut rings.rx, &delivery, whole);
-            }
-        }
-        // Frames to the uplink were given buffers in the order in which they leave; all other
-        // buffers but the scratch buffer have been copied from, and go back.
-        let mut outbound = round.outbound.drain(..).peekable();
-        for (index, buffer) in round.buffers.drain(1..).enumerate() {
-            let Some(frame) = outbound.next_if(|frame| frame.buffer == index + 1) else { continue };
-            let whole = copied && round.ops[frame.ops].iter().all(|op| op.status.check().is_ok());
-            if !whole {
-                self.counters.drop_frames(DropReason::CopyFailed, 1);
-            } else if round.leaving.len() >= LEAVING {
-                self.counters.drop_frames(DropReason::Uplink, 1);
-            } else {
-                round.leaving.push_back(Leaving {
-                    buffer,
-                    length: frame.length,
-                    offload: frame.offload,
-                });
-            }
-        }
-        drop(outbound);
-        for (port, frame, ..) in round.taken.drain(..) {
-            let Some(rings) = self.vifs.get_mut(&port).and_then(|vif| vif.rings.as_mut()) else {
-                continue;
-            };
-            let status = if frame.refused { RSP_ERROR } else { RSP_OKAY };
-            let mut ids: ArrayVec<u16, FATAL_SLOTS> = frame.ids;
-            for (index, id) in ids.drain(..).enumerate() {
-                let _ = rings.tx.push(&TxResponse { id, status });
-                if index == 0 {
-                    for _ in 0..frame.extras {
-                        let _ = rings.tx.push(&TxResponse { id: 0, status: RSP_NULL });
-                    }
-                }
-            }
-        }
-        round.ops.clear();
-        round.slots = 0;
-        round.envelope_slots = 0;
-        // Another guest is first in the next round.
-        let next = self.vifs.range(round.turn + 1..).next().map(|(port, _)| *port);
-        round.turn = next.unwrap_or(0);
     }
 
     /// All ports, another one first in each round: who comes last may find scratch space and
@@ -322,30 +299,6 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
         match (self.vifs.get(&from.0), self.vifs.get(&to.0)) {
             (Some(from), Some(to)) => self.manager.may_reach(from.mac, to.mac),
             _ => true,
-        }
-    }
-
-    /// Publishes to all guests, with one event to each that asked for one.
-    fn publish(&mut self) {
-        // First what guests receive, then the answers to what they sent: who has an answer may
-        // take another route, and what went this way must be there before.
-        for rings in self.vifs.values_mut().filter_map(|vif| vif.rings.as_mut()) {
-            rings.kick |= rings.rx.publish();
-        }
-        for rings in self.vifs.values_mut().filter_map(|vif| vif.rings.as_mut()) {
-            let mut kick = std::mem::take(&mut rings.kick);
-            kick |= rings.tx.publish();
-            if let Some(envelopes) = &mut rings.envelopes {
-                kick |= envelopes.publish();
-            }
-            if kick {
-                self.host.notify(&rings.port);
-            }
-        }
-        self.drain_leaving();
-        if let Some(uplink) = &self.uplink {
-            uplink.refill(&self.host, 0);
-            uplink.kick();
         }
     }
 }

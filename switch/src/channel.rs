@@ -39,6 +39,18 @@ impl<W: Words> EnvelopeChannel<W> {
         EnvelopeChannel { send, receive }
     }
 
+    /// A channel over rings that a process of ours before us has used, and that it may have left
+    /// in the middle. What it had sent and the other side has not taken still counts as sent;
+    /// what it had taken and not released comes again, and receivers know it by its sequence
+    /// number. On new rings this is a new channel.
+    ///
+    /// # Errors
+    /// If the sending ring's indices cannot be.
+    pub fn resume(send: W, receive: W) -> Result<EnvelopeChannel<W>, RingError> {
+        let send = Front::resume(send, LAYOUT)?;
+        Ok(EnvelopeChannel { send, receive: Back::attach(receive, LAYOUT) })
+    }
+
     /// How many envelopes can be put in.
     pub fn room(&mut self) -> Result<u32, RingError> {
         if self.send.free() == 0 {

@@ -7,6 +7,8 @@ mod frames;
 mod hooked;
 mod hostile;
 mod random;
+mod restart;
+pub mod stock;
 mod toolstack;
 
 use std::sync::Arc;
@@ -26,6 +28,7 @@ pub use frames::{TEST_TYPE, frame, frame_tagged, numbered, numbers_from, payload
 pub use hooked::{Hooked, Hooks};
 pub use hostile::{HostileGuest, steal};
 pub use random::{Random, seed};
+pub use stock::{StockGuest, StockPlan};
 pub use toolstack::{make_vif, remove_vif};
 
 /// The frontend of the lab's guests.
@@ -118,6 +121,8 @@ pub struct Lab {
     pub guests: Vec<LabGuest>,
     /// The driver domain's backend.
     pub backend: LabBackend,
+    /// How it is set up.
+    pub backend_config: xenvelope_backend::Config,
     /// The backend is not polled.
     pub backend_asleep: bool,
     /// The card does nothing.
@@ -141,6 +146,11 @@ impl Default for Lab {
 impl Lab {
     /// A host without guests. With `anti_spoof` the card drops forged sources.
     pub fn new(anti_spoof: bool) -> Lab {
+        Lab::configured(anti_spoof, xenvelope_backend::Config::default())
+    }
+
+    /// A host without guests, whose backend is set up so.
+    pub fn configured(anti_spoof: bool, backend_config: xenvelope_backend::Config) -> Lab {
         let machine = Machine::new(Costs::ideal());
         let dom0 = machine.create_domain("driver-domain", PAGES);
         let config = NicConfig { tx_ring: 128, rx_ring: 256, anti_spoof, ..NicConfig::default() };
@@ -148,10 +158,11 @@ impl Lab {
         let uplink = nic.assign(CardPort::Pf, &dom0).expect("the PF");
         let card = CardAgent::new(&nic);
         let backend =
-            Backend::new(dom0.clone(), Default::default(), Some(uplink), card).expect("a backend");
+            Backend::new(dom0.clone(), backend_config, Some(uplink), card).expect("a backend");
         Lab {
             guests: Vec::new(),
             backend,
+            backend_config,
             backend_asleep: false,
             nic_asleep: false,
             dom0,

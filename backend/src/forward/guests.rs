@@ -4,68 +4,34 @@ use xenvelope_grant::DomId;
 use xenvelope_grant::seam::{Buffer, CopyOp, End, Hypervisor, Instant, NicPort};
 use xenvelope_switch::{EthernetHeader, PortId};
 
-use super::{FRAMES, Frame, GUEST_BUDGET, HEADERS, Sources};
+use super::{FRAMES, Frame, GUEST_BUDGET, HEADERS, QueueId, Round, Sources, Taken};
 use crate::counters::DropReason;
 use crate::driver_domain::Backend;
-use crate::netback::{Assembled, Source, assemble};
+use crate::netback::{Assembled, NetbackError, Source, assemble};
 use crate::uplink::PfControl;
+use crate::vif::Queue;
 
 impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
     /// Takes requests from all guests and fetches the beginnings of their frames with one call.
     pub(super) fn take_from_guests(&mut self) -> bool {
         let mut hostile = Vec::new();
         let mut ports = self.ports_in_turn();
-        'guests: for port in ports.drain(..) {
+        for port in ports.drain(..) {
             let Some(vif) = self.vifs.get_mut(&port) else { continue };
             let Some(rings) = &mut vif.rings else { continue };
-            for _ in 0..GUEST_BUDGET {
-                if self.round.taken.len() >= FRAMES {
-                    break 'guests;
-                }
-                let frame = match rings.tx.pending() {
-                    Ok(0) => break,
-                    Ok(waiting) => assemble(&mut rings.tx, waiting),
-                    Err(error) => Err(error.into()),
-                };
-                match frame {
-                    Ok(frame) => {
-                        let first = self.round.headers.len();
-                        let slot = if frame.refused { None } else { self.round.slot() };
-                        let Some(slot) = slot else {
-                            self.round.taken.push((port, frame, first..first, 0));
-                            continue;
-                        };
-                        let mut at = slot;
-                        let mut left = HEADERS.min(frame.total as usize);
-                        for piece in &frame.fragments {
-                            let len = left.min(piece.len as usize);
-                            if len == 0 {
-                                break;
-                            }
-                            let src = End::Foreign {
-                                dom: vif.guest,
-                                gref: piece.gref,
-                                offset: piece.offset,
-                            };
-                            let dst = End::Local { buffer: 0, offset: at as u32 };
-                            self.round.headers.push(CopyOp::new(src, dst, len as u16));
-                            at += len;
-                            left -= len;
-                        }
-                        let ops = first..self.round.headers.len();
-                        self.round.taken.push((port, frame, ops, slot));
-                    }
-                    Err(error) => {
-                        tracing::warn!(guest = %vif.guest, %error, "guest broke netif, closing");
-                        hostile.push(port);
-                        break;
-                    }
+            let budget = GUEST_BUDGET.div_ceil(rings.queues.len());
+            for (index, queue) in rings.queues.iter_mut().enumerate() {
+                let from = QueueId { port, queue: index };
+                if let Err(error) = take_frames(queue, vif.guest, from, budget, &mut self.round) {
+                    tracing::warn!(guest = %vif.guest, %error, "guest broke netif, closing");
+                    hostile.push(port);
+                    break;
                 }
             }
         }
         self.round.ports = ports;
         for port in hostile {
-            self.round.taken.retain(|(from, ..)| *from != port);
+            self.round.taken.retain(|taken| taken.from.port != port);
             self.counters.closed_hostile += 1;
             self.close_vif(port);
         }
@@ -81,12 +47,12 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
         let fetched =
             headers.is_empty() || self.host.copy(&mut headers, &mut self.round.buffers).is_ok();
         let mut taken = std::mem::take(&mut self.round.taken);
-        for (port, frame, ops, slot) in &mut taken {
+        for Taken { from, frame, headers: ops, slot } in &mut taken {
             let seen = fetched && headers[ops.clone()].iter().all(|op| op.status.check().is_ok());
             // Answered when the second call has copied, in the order of the requests.
             frame.refused |= !seen || ops.start == ops.end;
             if !frame.refused {
-                self.switch_frame(*port, frame, *slot, now);
+                self.switch_frame(from.port, frame, *slot, now);
             }
         }
         headers.clear();
@@ -96,9 +62,9 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
 
     pub(super) fn switch_frame(&mut self, port: u32, frame: &Assembled, slot: usize, now: Instant) {
         self.counters.netif_in += 1;
-        let Some(guest) = self.vifs.get(&port).map(|vif| vif.guest) else {
-            return;
-        };
+        let Some(vif) = self.vifs.get(&port) else { return };
+        let guest = vif.guest;
+        let by_address = vif.rings.as_ref().is_some_and(|rings| rings.envelopes.is_some());
         let total = frame.total as usize;
         let seen = HEADERS.min(total);
         let mut bytes = [0; 18];
@@ -108,8 +74,49 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
         };
         let sources = pieces(slot, seen, guest, frame);
         let offload = frame.offload;
-        self.pass_on(PortId(port), &Frame { header, slot, sources: &sources, total, offload }, now);
+        let sources = &sources;
+        let frame = Frame { header, slot, sources, total, offload, by_address };
+        self.pass_on(PortId(port), &frame, now);
     }
+}
+
+/// Takes frames from one queue, as many as the budget and the round allow, and plans how their
+/// beginnings are fetched.
+fn take_frames<H: Hypervisor>(
+    queue: &mut Queue<H>,
+    guest: DomId,
+    from: QueueId,
+    budget: usize,
+    round: &mut Round<H>,
+) -> Result<(), NetbackError> {
+    for _ in 0..budget {
+        if round.taken.len() >= FRAMES {
+            break;
+        }
+        let waiting = queue.tx.pending()?;
+        if waiting == 0 {
+            break;
+        }
+        let frame = assemble(&mut queue.tx, waiting)?;
+        let first = round.headers.len();
+        let slot = if frame.refused { None } else { round.slot() };
+        let mut at = slot.unwrap_or(0);
+        let mut left = slot.map_or(0, |_| HEADERS.min(frame.total as usize));
+        for piece in &frame.fragments {
+            let len = left.min(piece.len as usize);
+            if len == 0 {
+                break;
+            }
+            let src = End::Foreign { dom: guest, gref: piece.gref, offset: piece.offset };
+            let dst = End::Local { buffer: 0, offset: at as u32 };
+            round.headers.push(CopyOp::new(src, dst, len as u16));
+            at += len;
+            left -= len;
+        }
+        let headers = first..round.headers.len();
+        round.taken.push(Taken { from, frame, headers, slot: slot.unwrap_or(0) });
+    }
+    Ok(())
 }
 
 /// The pieces of a frame of a guest's: its beginning in the scratch buffer, the rest in its

@@ -1,13 +1,11 @@
 //! Frames to and from the uplink.
 
 use xenvelope_grant::PAGE_SIZE;
-use xenvelope_grant::seam::{
-    Buffer, CopyOp, End, Hypervisor, Instant, NicError, NicPort, Offload, Unsent,
-};
+use xenvelope_grant::seam::{Buffer, End, Hypervisor, Instant, NicError, NicPort, Offload, Unsent};
 use xenvelope_switch::EthernetHeader;
 use xenvelope_switch::envelope::{Envelope, is_envelope};
 
-use super::{FRAMES, Frame, HEADERS, Leaving, Outbound, SLOT, SLOT_START, Sources};
+use super::{FRAMES, Frame, HEADERS, Leaving, SLOT, SLOT_START, Sources};
 use crate::counters::DropReason;
 use crate::driver_domain::{Backend, UPLINK};
 use crate::netback::{Source, locate_checksum};
@@ -25,41 +23,17 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
         if self.uplink.is_none() {
             return Err(DropReason::NoDestination);
         }
-        let Some((Source { end: End::Local { offset, .. }, len: seen }, rest)) =
-            sources.split_first().map(|(first, rest)| (*first, rest))
-        else {
-            return Err(DropReason::Malformed);
-        };
-        let mut beginning = [0; SLOT];
-        let beginning = beginning.get_mut(..seen).ok_or(DropReason::Malformed)?;
-        self.round.buffers[0].get(offset as usize, beginning);
         if offload.needs_checksum {
+            let Some(Source { end: End::Local { offset, .. }, len: seen }) = sources.first() else {
+                return Err(DropReason::Malformed);
+            };
+            let mut beginning = [0; SLOT];
+            let beginning = beginning.get_mut(..*seen).ok_or(DropReason::Malformed)?;
+            self.round.buffers[0].get(*offset as usize, beginning);
             let place = locate_checksum(beginning).ok_or(DropReason::CannotTake)?;
             (offload.checksum_start, offload.checksum_offset) = place;
         }
-        let mut copy = self.host.take(None, total).map_err(|_| DropReason::NoBuffer)?;
-        // Ours already: no call is needed for it.
-        copy.put(0, beginning);
-        let buffer = self.round.buffers.len();
-        self.round.buffers.push(copy);
-        let first = self.round.ops.len();
-        let mut at = seen;
-        for source in rest {
-            let (mut end, mut left) = (source.end, source.len);
-            while left > 0 {
-                let piece = left.min(PAGE_SIZE - at % PAGE_SIZE);
-                let dst = End::Local { buffer: buffer as u16, offset: at as u32 };
-                self.round.ops.push(CopyOp::new(end, dst, piece as u16));
-                if let End::Foreign { offset, .. } = &mut end {
-                    *offset = offset.wrapping_add(piece as u16);
-                }
-                at += piece;
-                left -= piece;
-            }
-        }
-        let ops = first..self.round.ops.len();
-        self.round.outbound.push(Outbound { buffer, length: total, ops, offload });
-        Ok(())
+        self.copy_aside(sources, total, offload, None)
     }
 
     /// Moves frames from the queue in front of the uplink's ring into the ring.
@@ -131,7 +105,14 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
                 at += len;
             }
             self.round.buffers.push(arrival.buffer);
-            let frame = Frame { header, slot, sources: &sources, total, offload: arrival.offload };
+            let frame = Frame {
+                header,
+                slot,
+                sources: &sources,
+                total,
+                offload: arrival.offload,
+                by_address: false,
+            };
             self.pass_on(UPLINK, &frame, now);
         }
         busy

@@ -31,7 +31,12 @@ pub struct Delivery {
 }
 
 /// Slots of the longest frame, and one for an extra info.
-const SLOTS: usize = NR_SLOTS_MIN + 1;
+pub const SLOTS: usize = NR_SLOTS_MIN + 1;
+
+/// Slots that a frame takes in a receive ring. More than [`SLOTS`] and nobody takes it.
+pub fn slots_for(total: usize, offload: &Offload) -> usize {
+    total.div_ceil(PAGE_SIZE) + usize::from(offload.gso_size > 0)
+}
 
 /// Takes buffers for a frame of `total` bytes, if the guest has posted enough, and adds the
 /// copies to `ops`. The pieces of `sources` add up to `total`.

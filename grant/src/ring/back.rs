@@ -29,7 +29,11 @@ where
     Rsp: IntoBytes + Immutable,
 {
     /// A ring in pages that the front has initialised: `BACK_RING_ATTACH`. It begins where the
-    /// last back stopped answering.
+    /// last back stopped answering: what a back that died had taken and not answered is taken
+    /// again.
+    ///
+    /// A slot that it had answered without publishing holds the response, in the place of the
+    /// request's first bytes. Who takes over from a dead back must expect such slots.
     ///
     /// # Panics
     /// If the pages are smaller than the layout, or a slot type is larger than the stride.
@@ -73,6 +77,14 @@ where
         request
     }
 
+    /// The request that [`Back::pop`] takes next, left where it is. What decides something must
+    /// be decided by one copy: use this only where the request is not used afterwards.
+    pub fn peek(&self) -> Req {
+        let mut request = Req::new_zeroed();
+        self.words.copy_out(self.layout.slot(self.req_cons), request.as_mut_bytes());
+        request
+    }
+
     /// Puts the next response in. Fails if there is no request that it could answer.
     pub fn push(&mut self, response: &Rsp) -> Result<(), RingFull> {
         if self.unanswered() == 0 {
@@ -103,11 +115,17 @@ where
     /// Asks for an event at the next request and looks once more:
     /// `RING_FINAL_CHECK_FOR_REQUESTS`. Go to sleep only if this says 0.
     pub fn pending_or_ask(&mut self) -> Result<u32, RingError> {
+        self.ask_after(1)
+    }
+
+    /// As [`Back::pending_or_ask`], with an event only when `more` requests have come: a frame
+    /// that waits for receive buffers needs so many at once.
+    pub fn ask_after(&mut self, more: u32) -> Result<u32, RingError> {
         let waiting = self.pending()?;
-        if waiting > 0 {
+        if waiting >= more {
             return Ok(waiting);
         }
-        self.words.store_u32(self.layout.req_event, self.req_cons.wrapping_add(1), Relaxed);
+        self.words.store_u32(self.layout.req_event, self.req_cons.wrapping_add(more), Relaxed);
         // mb(): the event index before the second look.
         self.words.full_barrier();
         self.pending()

@@ -58,6 +58,26 @@ where
         Self::over(words, layout, start)
     }
 
+    /// A ring on which another front, of ours, has put requests in before, and died or was
+    /// replaced: `FRONT_RING_ATTACH` with what is outstanding taken over. The next request goes
+    /// where the dead front's published index stands; what it had put in and not published is
+    /// lost. On a ring on which nothing has happened yet this is [`Front::attach`].
+    ///
+    /// Responses that have come and were not taken count as taken: this is for rings whose
+    /// responses carry nothing (an envelope ring's slots are empty again). Indices that cannot
+    /// be are an error: the peer writes in this page too.
+    ///
+    /// # Panics
+    /// If the pages are smaller than the layout, or a slot type is larger than the stride.
+    pub fn resume(words: W, layout: RingLayout) -> Result<Self, RingError> {
+        let start = words.load_u32(layout.req_prod, Acquire);
+        let answered = words.load_u32(layout.rsp_prod, Acquire);
+        pending(start, answered, layout.slots)?;
+        let mut ring = Self::over(words, layout, start);
+        ring.rsp_cons = answered;
+        Ok(ring)
+    }
+
     fn over(words: W, layout: RingLayout, start: u32) -> Self {
         assert!(words.size() >= layout.size(), "the ring does not fit its pages");
         assert!(size_of::<Req>() <= layout.stride && size_of::<Rsp>() <= layout.stride);

@@ -87,6 +87,28 @@ fn op() -> impl Strategy<Value = Op> {
     ]
 }
 
+/// What happens on a ring whose sides are killed and replaced.
+#[derive(Clone, Copy, Debug)]
+enum Life {
+    Send,
+    Publish,
+    Take,
+    Release,
+    NewFront,
+    NewBack,
+}
+
+fn life() -> impl Strategy<Value = Life> {
+    prop_oneof![
+        8 => Just(Life::Send),
+        3 => Just(Life::Publish),
+        6 => Just(Life::Take),
+        2 => Just(Life::Release),
+        1 => Just(Life::NewFront),
+        1 => Just(Life::NewBack),
+    ]
+}
+
 const LAYOUT: RingLayout = RingLayout::one_page::<u64, u64>();
 
 proptest! {
@@ -158,6 +180,99 @@ proptest! {
                 Op::AskRequests => back_sleeps = back.pending_or_ask().unwrap() == 0,
                 Op::AskResponses => front_sleeps = front.pending_or_ask().unwrap() == 0,
             }
+        }
+    }
+
+    /// Both sides are killed and replaced at any point, on a ring whose responses carry nothing:
+    /// what was published comes out in order, at least once, and more than once only if its
+    /// back had taken it and not yet released it when it died. Nothing else is lost but what a
+    /// front had not published.
+    #[test]
+    fn a_new_front_and_a_new_back_go_on_where_dead_ones_stopped(
+        start in prop_oneof![any::<u32>(), (u32::MAX - 40)..=u32::MAX],
+        ops in proptest::collection::vec(life(), 1..400),
+    ) {
+        let page = Page::new(4096);
+        let mut front = Front::<_, u64, ()>::starting_at(&page, LAYOUT, start);
+        let mut back = Back::<_, u64, ()>::attach(&page, LAYOUT);
+        // What is published and not released, and how much of it the back of now has taken.
+        let (mut hidden, mut published, mut taken) = (Vec::new(), VecDeque::new(), 0);
+        let mut next = 0u64;
+        for op in ops {
+            match op {
+                Life::Send => {
+                    if front.free() == 0 {
+                        let emptied = front.pending().unwrap();
+                        front.discard(emptied);
+                    }
+                    if front.push(&next).is_ok() {
+                        hidden.push(next);
+                    } else {
+                        prop_assert!(published.len() + hidden.len() >= LAYOUT.slots as usize);
+                    }
+                    next += 1;
+                }
+                Life::Publish => {
+                    let _ = front.publish();
+                    published.extend(hidden.drain(..));
+                }
+                Life::Take => {
+                    let waiting = back.pending().unwrap() as usize;
+                    prop_assert_eq!(waiting, published.len() - taken);
+                    if waiting > 0 {
+                        prop_assert_eq!(back.pop(), published[taken]);
+                        taken += 1;
+                    }
+                }
+                Life::Release => {
+                    back.release_all();
+                    let _ = back.publish();
+                    published.drain(..taken);
+                    taken = 0;
+                }
+                Life::NewFront => {
+                    front = Front::resume(&page, LAYOUT).unwrap();
+                    hidden.clear();
+                    prop_assert_eq!(front.outstanding() as usize, published.len());
+                }
+                Life::NewBack => {
+                    back = Back::attach(&page, LAYOUT);
+                    taken = 0;
+                }
+            }
+        }
+    }
+
+    /// The peer wrote anything where the dead front's indices were: an error, or a ring on which
+    /// no more is outstanding than it holds.
+    #[test]
+    fn a_front_resumes_only_from_indices_that_can_be(requests: u32, responses: u32) {
+        let page = Page::new(4096);
+        page.store_u32(LAYOUT.req_prod, requests, Ordering::Relaxed);
+        page.store_u32(LAYOUT.rsp_prod, responses, Ordering::Relaxed);
+        match Front::<_, u64, ()>::resume(&page, LAYOUT) {
+            Ok(front) => prop_assert!(front.outstanding() <= LAYOUT.slots),
+            Err(error) => prop_assert!(error.outstanding > LAYOUT.slots),
+        }
+    }
+
+    /// Who needs several requests at once gets one event, when the last of them has come.
+    #[test]
+    fn a_back_that_asks_for_several_requests_is_told_of_the_last(
+        start: u32, more in 1u32..20, batches in proptest::collection::vec(1u32..5, 20),
+    ) {
+        let page = Page::new(4096);
+        let mut front = Front::<_, u64, u64>::starting_at(&page, LAYOUT, start);
+        let mut back = Back::<_, u64, u64>::attach(&page, LAYOUT);
+        prop_assert_eq!(back.ask_after(more), Ok(0));
+        let mut sent = 0;
+        for batch in batches {
+            let before = sent;
+            for _ in 0..batch {
+                front.push(&0).unwrap();
+                sent += 1;
+            }
+            prop_assert_eq!(front.publish(), before < more && sent >= more);
         }
     }
 

@@ -23,6 +23,8 @@ pub fn make_vif(dom0: &Domain, guest: DomId, mac: MacAddress) -> Result<(), Stor
         .write(&back, key::HANDLE, 0, reader)
         .write(&back, key::MAC, mac, reader)
         .write(&back, key::ONLINE, 1, reader)
+        // The hotplug script's word: here there is none that would have to run.
+        .write(&back, key::HOTPLUG_STATUS, "connected", reader)
         .state(&back, XenbusState::Initialising, reader);
     keys.commit(dom0)
 }

@@ -1,0 +1,201 @@
+//! Frames that wait for receive buffers.
+//!
+//! A guest posts buffers when its stack has run, not when we would like it: a burst of 64 KiB
+//! frames needs more than a ring holds. Netback keeps a queue then. So do we: a copy in a buffer
+//! of ours, so that the sender gets its pages back, bounded in frames and bytes for each queue of
+//! each guest (XSA-392), and in time. Others never wait behind it.
+
+use std::time::Duration;
+
+use xenvelope_grant::PAGE_SIZE;
+use xenvelope_grant::seam::{Buffer, CopyOp, End, Hypervisor, Instant, NicPort, Offload};
+
+use super::answer::queue_at;
+use super::{Outbound, QueueId, SLOT, Sources};
+use crate::counters::DropReason;
+use crate::driver_domain::Backend;
+use crate::netback::{Source, plan, slots_for};
+use crate::uplink::PfControl;
+use crate::vif::Queue;
+
+/// Frames that may wait for one queue.
+pub(crate) const WAITING_FRAMES: usize = 64;
+/// And their bytes.
+const WAITING_BYTES: usize = 1 << 20;
+/// For how long: by then TCP has sent them again.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// A frame that waits.
+pub(crate) struct Waiting<B> {
+    buffer: B,
+    length: usize,
+    offload: Offload,
+    since: Instant,
+}
+
+impl<H: Hypervisor> Queue<H> {
+    /// A frame that was to wait has been copied, or has not. Whether it waits.
+    pub fn wait(
+        &mut self,
+        buffer: H::Buf,
+        length: usize,
+        offload: Offload,
+        since: Instant,
+        whole: bool,
+    ) -> bool {
+        if whole {
+            self.waiting.push_back(Waiting { buffer, length, offload, since });
+        } else {
+            self.left(length);
+        }
+        whole
+    }
+
+    /// A frame does not wait any more.
+    fn left(&mut self, length: usize) {
+        self.parked = self.parked.saturating_sub(1);
+        self.parked_bytes = self.parked_bytes.saturating_sub(length);
+    }
+
+    /// The next frame that waits, if there are buffers for it now.
+    fn ready(&mut self) -> Option<Waiting<H::Buf>> {
+        let next = self.waiting.front()?;
+        let posted = self.rx.pending().ok()? as usize;
+        if posted < slots_for(next.length, &next.offload) {
+            return None;
+        }
+        let next = self.waiting.pop_front()?;
+        self.left(next.length);
+        Some(next)
+    }
+
+    /// Before a sleep: asks for an event when there are buffers for what waits. Whether they are
+    /// there, or the ring is broken.
+    pub fn buffers_have_come(&mut self) -> bool {
+        let Some(next) = self.waiting.front() else { return false };
+        let needed = slots_for(next.length, &next.offload) as u32;
+        self.rx.ask_after(needed).map_or(true, |posted| posted >= needed)
+    }
+}
+
+impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
+    /// Plans the copy of a frame aside, if it may wait.
+    pub(super) fn park(
+        &mut self,
+        to: QueueId,
+        sources: &[Source],
+        total: usize,
+        offload: Offload,
+    ) -> Result<(), DropReason> {
+        let rings = self.vifs.get_mut(&to.port).and_then(|vif| vif.rings.as_mut());
+        let rings = rings.ok_or(DropReason::NoDestination)?;
+        let queue = rings.queues.get_mut(to.queue).ok_or(DropReason::NoDestination)?;
+        let full = queue.parked >= WAITING_FRAMES || queue.parked_bytes + total > WAITING_BYTES;
+        if full || !rings.takes.rx_notify {
+            return Err(DropReason::NoReceiveBuffer);
+        }
+        queue.parked += 1;
+        queue.parked_bytes += total;
+        let copied = self.copy_aside(sources, total, offload, Some(to));
+        if copied.is_err()
+            && let Some(queue) = queue_at(&mut self.vifs, to)
+        {
+            queue.left(total);
+        }
+        copied
+    }
+
+    /// Plans the copy of a frame into a buffer of ours. Where it goes then is `to`, or the uplink.
+    pub(super) fn copy_aside(
+        &mut self,
+        sources: &[Source],
+        total: usize,
+        offload: Offload,
+        to: Option<QueueId>,
+    ) -> Result<(), DropReason> {
+        let mut copy = self.host.take(None, total).map_err(|_| DropReason::NoBuffer)?;
+        let buffer = self.round.buffers.len();
+        let first = self.round.ops.len();
+        let mut at = 0;
+        for source in sources {
+            let (mut end, mut left) = (source.end, source.len);
+            while left > 0 {
+                let piece = left.min(PAGE_SIZE - at % PAGE_SIZE);
+                let here = end;
+                match &mut end {
+                    // Ours already: no call is needed for it, and Linux' has none for two local
+                    // ends.
+                    End::Local { buffer, offset } => {
+                        let mut bytes = [0; SLOT];
+                        let from = &self.round.buffers[usize::from(*buffer)];
+                        for start in (0..piece).step_by(SLOT) {
+                            let bytes = &mut bytes[..SLOT.min(piece - start)];
+                            from.get(*offset as usize + start, bytes);
+                            copy.put(at + start, bytes);
+                        }
+                        *offset += piece as u32;
+                    }
+                    End::Foreign { offset, .. } => {
+                        let dst = End::Local { buffer: buffer as u16, offset: at as u32 };
+                        self.round.ops.push(CopyOp::new(here, dst, piece as u16));
+                        *offset = offset.wrapping_add(piece as u16);
+                    }
+                }
+                at += piece;
+                left -= piece;
+            }
+        }
+        self.round.buffers.push(copy);
+        let ops = first..self.round.ops.len();
+        self.round.outbound.push(Outbound { buffer, length: total, ops, offload, to });
+        Ok(())
+    }
+
+    /// Plans the delivery of frames that have waited long enough. Whether there were any.
+    pub(super) fn deliver_waiting(&mut self) -> bool {
+        let mut busy = false;
+        let Self { vifs, round, counters, .. } = self;
+        for (port, vif) in vifs {
+            let guest = vif.guest;
+            let queues = vif.rings.iter_mut().flat_map(|rings| &mut rings.queues);
+            for (index, queue) in queues.enumerate() {
+                if !queue.waiting.is_empty() && queue.rx.pending().is_err() {
+                    round.broken.push(*port);
+                }
+                while let Some(Waiting { buffer, length, offload, .. }) = queue.ready() {
+                    busy = true;
+                    let of = round.buffers.len() as u16;
+                    let mut sources = Sources::new();
+                    for at in (0..length).step_by(PAGE_SIZE) {
+                        let end = End::Local { buffer: of, offset: at as u32 };
+                        sources.push(Source { end, len: PAGE_SIZE.min(length - at) });
+                    }
+                    round.buffers.push(buffer);
+                    let ops = &mut round.ops;
+                    match plan(&mut queue.rx, guest, &sources, length, offload, ops) {
+                        Some(delivery) => {
+                            counters.waited += 1;
+                            let to = QueueId { port: *port, queue: index };
+                            round.deliveries.push((to, delivery));
+                        }
+                        None => counters.drop_frames(DropReason::NoReceiveBuffer, 1),
+                    }
+                }
+            }
+        }
+        busy
+    }
+
+    /// Drops what has waited too long.
+    pub(crate) fn give_up_waiting(&mut self, now: Instant) {
+        let rings = self.vifs.values_mut().filter_map(|vif| vif.rings.as_mut());
+        for queue in rings.flat_map(|rings| &mut rings.queues) {
+            while queue.waiting.front().is_some_and(|next| now.since(next.since) > PATIENCE) {
+                if let Some(next) = queue.waiting.pop_front() {
+                    queue.left(next.length);
+                    self.counters.drop_frames(DropReason::NoReceiveBuffer, 1);
+                }
+            }
+        }
+    }
+}
