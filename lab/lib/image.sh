@@ -42,6 +42,7 @@ skeleton() {
     # busybox's own knows no VFs, no bridges and no namespaces.
     install_program "$1" "$(readlink -f "$(command -v ip)")" /sbin/ip
     install_program "$1" "$(readlink -f "$(command -v iperf3)")" /usr/bin/iperf3
+    install_program "$1" "$(readlink -f "$(command -v ethtool)")" /sbin/ethtool
     # xl, and threads that are cancelled, open it by name at run time.
     install -D /lib/x86_64-linux-gnu/libgcc_s.so.1 "$1/lib/x86_64-linux-gnu/libgcc_s.so.1"
     printf 'root:x:0:0:root:/root:/bin/sh\n' >"$1/etc/passwd"

@@ -22,6 +22,7 @@ pub struct Options {
 struct Report {
     domain: u16,
     frames: u32,
+    total: usize,
     /// By the domain that they name.
     entries: BTreeMap<u16, usize>,
     naming: Vec<u32>,
@@ -48,10 +49,11 @@ pub fn print(options: &Options) -> Result<Verdict> {
             naming.push(reference as u32);
         }
     }
+    let total = entries.values().sum();
     let found = !naming.is_empty();
     println!(
         "{}",
-        serde_json::to_string(&Report { domain: options.domain, frames, entries, naming })?
+        serde_json::to_string(&Report { domain: options.domain, frames, total, entries, naming })?
     );
     Ok(if found { Verdict::Bad } else { Verdict::Good })
 }
