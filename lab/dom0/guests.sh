@@ -73,7 +73,7 @@ in_guest() {
 
 # in_guest_bg NAME LABEL COMMAND: starts it there; in_guest_wait fetches its output and status.
 in_guest_bg() {
-    in_guest "$1" "(sh -c $(quote "$3"); echo \$? >/run/background/$2.status) >/run/background/$2 2>&1 </dev/null & :"
+    in_guest "$1" "(/bin/sh -c $(quote "$3"); echo \$? >/run/background/$2.status) >/run/background/$2 2>&1 </dev/null & :"
 }
 
 # in_guest_wait NAME LABEL [LIMIT]

@@ -15,7 +15,7 @@ guest_destroy a2
 no_grants_to a1 "$old"
 no_grants_to a3 "$old"
 transfer_end other a1
-in_guest a1 'pkill -f send'
+in_guest a1 'killall xenvelope-lab'
 
 step 'it is back under a new domid'
 agents_up 2

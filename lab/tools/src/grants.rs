@@ -25,6 +25,7 @@ struct Report {
     total: usize,
     /// By the domain that they name.
     entries: BTreeMap<u16, usize>,
+    /// The first of those asked for.
     naming: Vec<u32>,
 }
 
@@ -45,7 +46,7 @@ pub fn print(options: &Options) -> Result<Verdict> {
         }
         let domain = (word >> 16) as u16;
         *entries.entry(domain).or_default() += 1;
-        if options.naming == Some(domain) {
+        if options.naming == Some(domain) && naming.len() < 20 {
             naming.push(reference as u32);
         }
     }
