@@ -3,13 +3,13 @@
 # guest_create NAME [KEY=VALUE...]: a PV guest. Keys:
 #   number=N     which guest it is: its processor (N mod those there are), its address 10.9.0.N
 #   role=stock   Linux' own netfront (the default), or `agent`: no netfront is loaded
-#   vcpus=1 memory=256
+#   vcpus=1 memory=256 cpus=...
 #   vif=...      as in xl's configuration; `vif=stock` and `vif=ours` for the usual ones
 #   pci=BDF      a VF
 #   netfront=... options of the module xen-netfront
 # It does not wait: see guest_up.
 guest_create() {
-    local name=$1 number=1 role=stock vcpus=1 memory=256 vif=stock pci= netfront= mac files cpu
+    local name=$1 number=1 role=stock vcpus=1 memory=256 vif=stock pci= netfront= cpus= mac files
     shift
     local "$@"
     mac=$(guest_mac "$number")
@@ -19,9 +19,8 @@ guest_create() {
     none) vif= ;;
     *) vif="'mac=$mac,$vif'" ;;
     esac
-    cpu=$number
-    [ "$vcpus" = 1 ] || cpu="1-$(($(host_processors) - 1))"
-    [ "$cpu" != "$number" ] || cpu=$(((number - 1) % ($(host_processors) - 1) + 1))
+    # A processor for each guest; the first is dom0's.
+    [ -n "$cpus" ] || cpus=$(((number - 1) % ($(host_processors) - 1) + 1))
     files=/run/guests/$name
     rm -rf "$files"
     mkdir -p "$files/root/etc/xenvelope" "$files/root/usr/local/bin" "$files/root/lib/x86_64-linux-gnu"
@@ -46,7 +45,7 @@ kernel = "/root/guest/vmlinux"
 ramdisk = "$files/initramfs"
 memory = $memory
 vcpus = $vcpus
-cpus = "$cpu"
+cpus = "$cpus"
 vif = [ $vif ]
 ${pci:+pci = [ '$pci' ]}
 extra = "console=hvc0 quiet mitigations=off ${pci:+swiotlb=32768} ${LAB_GUEST:-}"
@@ -74,7 +73,7 @@ in_guest() {
 
 # in_guest_bg NAME LABEL COMMAND: starts it there; in_guest_wait fetches its output and status.
 in_guest_bg() {
-    in_guest "$1" "(sh -c $(quote "$3"); echo \$? >/run/background/$2.status) >/run/background/$2 2>&1 </dev/null & :"
+    in_guest "$1" "(/bin/sh -c $(quote "$3"); echo \$? >/run/background/$2.status) >/run/background/$2 2>&1 </dev/null & :"
 }
 
 # in_guest_wait NAME LABEL [LIMIT]

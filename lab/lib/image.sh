@@ -38,10 +38,13 @@ install_modules() {
 skeleton() {
     mkdir -p "$1"/{bin,sbin,dev,proc,sys,run,tmp,etc,root,usr/bin,usr/sbin,usr/local/bin,var/log}
     install /bin/busybox "$1/bin/busybox"
-    /bin/busybox --list | grep -vxE 'busybox|ip|ethtool' | while read -r name; do ln -s busybox "$1/bin/$name"; done
+    /bin/busybox --list | grep -vxE 'busybox|ip|sh|ash' | while read -r name; do ln -s busybox "$1/bin/$name"; done
+    # Not busybox's shell, which would run its own `ip` whatever stands in PATH.
+    install_program "$1" "$(readlink -f "$(command -v dash)")" /bin/sh
     # busybox's own knows no VFs, no bridges and no namespaces.
     install_program "$1" "$(readlink -f "$(command -v ip)")" /sbin/ip
     install_program "$1" "$(readlink -f "$(command -v iperf3)")" /usr/bin/iperf3
+    install_program "$1" "$(readlink -f "$(command -v ethtool)")" /sbin/ethtool
     # xl, and threads that are cancelled, open it by name at run time.
     install -D /lib/x86_64-linux-gnu/libgcc_s.so.1 "$1/lib/x86_64-linux-gnu/libgcc_s.so.1"
     printf 'root:x:0:0:root:/root:/bin/sh\n' >"$1/etc/passwd"

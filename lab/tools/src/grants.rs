@@ -22,8 +22,10 @@ pub struct Options {
 struct Report {
     domain: u16,
     frames: u32,
+    total: usize,
     /// By the domain that they name.
     entries: BTreeMap<u16, usize>,
+    /// The first of those asked for.
     naming: Vec<u32>,
 }
 
@@ -44,14 +46,15 @@ pub fn print(options: &Options) -> Result<Verdict> {
         }
         let domain = (word >> 16) as u16;
         *entries.entry(domain).or_default() += 1;
-        if options.naming == Some(domain) {
+        if options.naming == Some(domain) && naming.len() < 20 {
             naming.push(reference as u32);
         }
     }
+    let total = entries.values().sum();
     let found = !naming.is_empty();
     println!(
         "{}",
-        serde_json::to_string(&Report { domain: options.domain, frames, entries, naming })?
+        serde_json::to_string(&Report { domain: options.domain, frames, total, entries, naming })?
     );
     Ok(if found { Verdict::Bad } else { Verdict::Good })
 }
