@@ -366,11 +366,12 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
                     .is_some_and(|entry| entry.peer == key)
             };
             // One address is enough: the driver domain stands for many.
-            let gone = peer.send.outstanding() > 0
-                && !last_peer.iter().any(|(address, of)| *of == key && still_there(*address));
+            let gone = !last_peer.iter().any(|(address, of)| *of == key && still_there(*address));
             if gone {
                 counters.timed_out += peer.send.outstanding() as u64;
                 peer.take_back_all(host, counters);
+                // What is kept granted to it, where granting is not for the moment, goes too.
+                host.forget(key);
             }
             while let Some(out) = peer.send.expired(deadline) {
                 counters.timed_out += 1;
