@@ -8,17 +8,18 @@ use std::process::{Command, Output};
 /// A store for `xenstore-read`, `-write` and `-rm` in a directory, and a process that runs.
 struct Lab {
     directory: PathBuf,
+    tries: &'static str,
     shell: &'static [&'static str],
 }
 
 const VIF: &str = "/local/domain/0/backend/vif/7/0";
 
 impl Lab {
-    fn new(name: &str, shell: &'static [&'static str]) -> Lab {
+    fn new(name: &str, tries: &'static str, shell: &'static [&'static str]) -> Lab {
         let unique = format!("hotplug-{name}-{}-{}", shell.join("-"), std::process::id());
         let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join(unique.replace('/', "_"));
         let _ = fs::remove_dir_all(&directory);
-        let lab = Lab { directory, shell };
+        let lab = Lab { directory, tries, shell };
         fs::create_dir_all(lab.path("bin")).expect("cargo's directory for tests can be written");
         lab.tool("xenstore-read", "cat \"$STORE$1\" 2>/dev/null");
         lab.tool(
@@ -64,7 +65,7 @@ impl Lab {
         command.args(&self.shell[1..]).arg(script).args(arguments);
         let tools = format!("{}:/usr/bin:/bin", self.path("bin").display());
         command.env("XENVELOPE_PATH", tools).env("XENVELOPE_LOCK", self.path("lock"));
-        command.env("XENVELOPE_TRIES", "4").env("STORE", self.path("store"));
+        command.env("XENVELOPE_TRIES", self.tries).env("STORE", self.path("store"));
         command.env_remove("XENBUS_PATH").env_remove("type_if");
         if let Some(path) = path {
             command.env("XENBUS_PATH", path).env("vif", "vif7.0");
@@ -80,19 +81,19 @@ impl Drop for Lab {
 }
 
 /// Does it with every shell that this machine has.
-fn with_shells(name: &str, test: impl Fn(&Lab)) {
+fn with_shells(name: &str, tries: &'static str, test: impl Fn(&Lab)) {
     let shells: [&'static [&'static str]; 3] =
         [&["/bin/sh"], &["/bin/bash", "--posix"], &["/bin/busybox", "sh"]];
     for shell in shells {
         if Path::new(shell[0]).exists() {
-            test(&Lab::new(name, shell));
+            test(&Lab::new(name, tries, shell));
         }
     }
 }
 
 #[test]
 fn online_connects_what_the_backend_has_taken() {
-    with_shells("online", |lab| {
+    with_shells("online", "1", |lab| {
         for arguments in [&["online"][..], &["online", "type_if=vif"], &["type_if=vif", "add"]] {
             let output = lab.call(arguments, Some(VIF));
             assert!(output.status.success(), "{:?} {output:?}", lab.shell);
@@ -109,7 +110,7 @@ fn online_connects_what_the_backend_has_taken() {
 
 #[test]
 fn without_the_backend_it_says_so() {
-    with_shells("dead", |lab| {
+    with_shells("dead", "1", |lab| {
         // No process has so high an id.
         for lock in [Some("999999999\n"), Some(""), Some("x\n"), None] {
             let path = lab.path("lock");
@@ -128,7 +129,7 @@ fn without_the_backend_it_says_so() {
 
 #[test]
 fn an_interface_that_the_backend_has_not_taken_is_waited_for() {
-    with_shells("late", |lab| {
+    with_shells("late", "4", |lab| {
         lab.set(&format!("{VIF}/state"), "1");
         let output = lab.call(&["online"], Some(VIF));
         assert_eq!(output.status.code(), Some(1));
@@ -142,13 +143,14 @@ fn an_interface_that_the_backend_has_not_taken_is_waited_for() {
         });
         assert!(lab.call(&["online"], Some(VIF)).status.success());
         assert_eq!(lab.get("hotplug-status").as_deref(), Some("connected"));
+        assert_eq!(lab.get("hotplug-error"), None);
         late.join().expect("it has written");
     });
 }
 
 #[test]
 fn what_libxl_would_not_say_is_refused() {
-    with_shells("wrong", |lab| {
+    with_shells("wrong", "1", |lab| {
         for (arguments, path) in
             [(&["online"][..], None), (&[], Some(VIF)), (&["up"], Some(VIF)), (&["a=b"], Some(VIF))]
         {
@@ -162,7 +164,7 @@ fn what_libxl_would_not_say_is_refused() {
 
 #[test]
 fn the_emulated_card_is_left_alone() {
-    with_shells("emulated", |lab| {
+    with_shells("emulated", "1", |lab| {
         for command in ["add", "remove"] {
             assert!(lab.call(&[command, "type_if=tap"], Some(VIF)).status.success());
             assert_eq!(lab.get("hotplug-status"), None);
@@ -172,7 +174,7 @@ fn the_emulated_card_is_left_alone() {
 
 #[test]
 fn nothing_in_an_argument_is_run() {
-    with_shells("argument", |lab| {
+    with_shells("argument", "1", |lab| {
         let mark = lab.path("mark");
         let touch = format!("x=$(touch {0})`touch {0}`;touch {0}", mark.display());
         lab.call(&[&touch, "online", &format!("type_if=$(touch {})", mark.display())], Some(VIF));
