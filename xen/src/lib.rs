@@ -1,13 +1,18 @@
-//! Xen's own devices under Linux: `/dev/xen/gntalloc`, `/dev/xen/gntdev`, `/dev/xen/evtchn`.
+//! Xen's own interfaces, as the seam needs them.
 //!
-//! So far their binary interface only: the request structures bit for bit, and the numbers of
-//! the calls, each checked against the kernel's. The traits of `xenvelope_grant::seam` over them
-//! do not exist yet; the simulator is what runs today.
-#![no_std]
-#![forbid(unsafe_code)]
+//! | module | what |
+//! |---|---|
+//! | [`gntalloc`], [`gntdev`], [`evtchn`] | the binary interface of Linux' `/dev/xen/*`, bit for bit |
+//! | [`linux`] | the traits of `xenvelope_grant::seam` over these devices and xenstore; TAP and packet sockets as [`NicPort`](xenvelope_grant::seam::NicPort)s |
+//!
+//! Without the feature `linux` only what needs no operating system is built.
+#![cfg_attr(not(feature = "linux"), no_std)]
+#![deny(unsafe_code)]
 #![deny(missing_docs)]
 
 pub mod evtchn;
 pub mod gntalloc;
 pub mod gntdev;
+#[cfg(feature = "linux")]
+pub mod linux;
 mod number;

@@ -1,0 +1,96 @@
+//! Waiting: for events, for the store, and for file descriptors of ports and of the program.
+
+use std::cell::RefCell;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
+
+use arrayvec::ArrayVec;
+use nix::poll::{PollFd, PollFlags, ppoll};
+use nix::sys::time::TimeSpec;
+use xenvelope_grant::seam::PortId;
+
+use super::events::fired;
+use super::host::{Inner, Xen};
+
+/// Ports of file descriptors are numbered from here: Xen has no event channel with such a number
+/// (`EVTCHN_FIFO_NR_CHANNELS` is 2^17).
+const FIRST: u32 = 1 << 30;
+/// Descriptors that one driver may wait for beside Xen's.
+const MOST: usize = 8;
+
+/// A descriptor that ends a wait.
+struct Device {
+    /// A duplicate: it stays what it was when the other is closed.
+    fd: OwnedFd,
+    id: PortId,
+    masked: bool,
+}
+
+/// What a wait looks at beside Xen's own devices.
+#[derive(Default)]
+pub(super) struct Devices {
+    watched: RefCell<ArrayVec<Device, MOST>>,
+    next: std::cell::Cell<u32>,
+}
+
+impl Devices {
+    /// Waits until something is there or `timeout` is over. Ports of devices and of Xen's that
+    /// fired go into `out`.
+    pub fn wait(&self, host: &Inner, timeout: Option<Duration>, out: &mut [PortId]) -> usize {
+        let mut watched = self.watched.borrow_mut();
+        let mut ready: ArrayVec<bool, { MOST + 2 }> = ArrayVec::new();
+        let mut fds: ArrayVec<PollFd<'_>, { MOST + 2 }> = ArrayVec::new();
+        fds.push(PollFd::new(host.evtchn.as_fd(), PollFlags::POLLIN));
+        fds.push(PollFd::new(host.store.fd(), PollFlags::POLLIN));
+        for device in watched.iter().filter(|device| !device.masked) {
+            fds.push(PollFd::new(device.fd.as_fd(), PollFlags::POLLIN));
+        }
+        // A signal ends the wait too, and so does an error: the caller looks at everything again.
+        if ppoll(&mut fds, timeout.map(TimeSpec::from_duration), None).unwrap_or(0) == 0 {
+            return 0;
+        }
+        ready.extend(fds.iter().map(|fd| fd.revents().is_some_and(|events| !events.is_empty())));
+        let mut count = 0;
+        drop(fds);
+        let live = watched.iter_mut().filter(|device| !device.masked);
+        for (device, ready) in live.zip(&ready[2..]) {
+            if *ready && count < out.len() {
+                device.masked = true;
+                out[count] = device.id;
+                count += 1;
+            }
+        }
+        if ready[0] {
+            count += fired(host, &mut out[count..]);
+        }
+        count
+    }
+}
+
+impl Xen {
+    /// Has [`wait`](xenvelope_grant::seam::Events::wait) end when `fd` is readable, until
+    /// [`Xen::unwatch_fd`]. It is reported once, and again after [`Xen::unmask_device`]. `None`
+    /// if there are too many already.
+    pub fn watch_fd(&self, fd: BorrowedFd<'_>) -> Option<PortId> {
+        let devices = &self.inner.devices;
+        let id = PortId(FIRST + devices.next.get());
+        let fd = fd.try_clone_to_owned().ok()?;
+        let device = Device { fd, id, masked: false };
+        devices.watched.borrow_mut().try_push(device).ok()?;
+        devices.next.set(devices.next.get().wrapping_add(1) % FIRST);
+        Some(id)
+    }
+
+    /// Lets a descriptor end a wait again.
+    pub fn unmask_device(&self, id: PortId) {
+        let mut watched = self.inner.devices.watched.borrow_mut();
+        if let Some(device) = watched.iter_mut().find(|device| device.id == id) {
+            device.masked = false;
+        }
+    }
+
+    /// Does not wait for a descriptor any longer.
+    pub fn unwatch_fd(&self, id: PortId) {
+        self.inner.devices.watched.borrow_mut().retain(|device| device.id != id);
+    }
+}

@@ -1,0 +1,16 @@
+//! The one module of this crate with `unsafe`: mappings, and calls that take addresses.
+#![allow(unsafe_code)]
+
+mod ioctl;
+mod mapping;
+mod message;
+mod mirror;
+
+pub(super) use ioctl::{
+    alloc_grefs, bind_interdomain, bind_unbound, dealloc_grefs, grant_copy, interface_address,
+    interface_flags, map_grants, notify, reset_ports, set_interface_address, set_interface_flags,
+    set_interface_mtu, set_persistent, set_tap, unbind, unmap_grants,
+};
+pub(super) use mapping::{OwnPages, SharedPagesMap};
+pub(super) use message::{Batch, add_membership, link_address, set_option};
+pub(super) use mirror::Mirror;

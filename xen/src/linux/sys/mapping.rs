@@ -1,0 +1,176 @@
+//! Memory that is mapped: ours alone, ours and readable by a peer, shared.
+
+use std::fs::File;
+use std::io;
+use std::num::NonZeroUsize;
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering, fence};
+
+use nix::libc::off_t;
+use nix::sys::mman::{MapFlags, ProtFlags, mmap, mmap_anonymous, munmap};
+use xenvelope_grant::{PAGE_SIZE, Words};
+
+/// A mapping that is unmapped when it is dropped.
+pub(super) struct Mapping {
+    pub(super) base: NonNull<u8>,
+    pub(super) len: usize,
+}
+
+impl Mapping {
+    pub(super) fn anonymous(pages: usize) -> io::Result<Mapping> {
+        let len = NonZeroUsize::new(pages * PAGE_SIZE).ok_or(io::ErrorKind::InvalidInput)?;
+        let protection = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
+        let flags = MapFlags::MAP_PRIVATE;
+        // SAFETY: a new mapping, at a place that the kernel chooses.
+        let base = unsafe { mmap_anonymous(None, len, protection, flags) }?;
+        Ok(Mapping { base: base.cast(), len: len.get() })
+    }
+
+    fn of_device(device: &File, offset: u64, pages: usize, writable: bool) -> io::Result<Mapping> {
+        let len = NonZeroUsize::new(pages * PAGE_SIZE).ok_or(io::ErrorKind::InvalidInput)?;
+        let mut protection = ProtFlags::PROT_READ;
+        protection.set(ProtFlags::PROT_WRITE, writable);
+        let offset = off_t::try_from(offset).map_err(|_| io::ErrorKind::InvalidInput)?;
+        // SAFETY: a new mapping, at a place that the kernel chooses.
+        let base = unsafe { mmap(None, len, protection, MapFlags::MAP_SHARED, device, offset) }?;
+        Ok(Mapping { base: base.cast(), len: len.get() })
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // SAFETY: ours, and nothing borrowed from it outlives its owner. That the range is
+        // mapped is all that could make it fail.
+        let _ = unsafe { munmap(self.base.cast(), self.len) };
+    }
+}
+
+/// Pages that nobody else writes: private ones, or ones that a peer may read.
+pub(in crate::linux) struct OwnPages(Mapping);
+
+impl OwnPages {
+    /// Zeroed private pages.
+    pub fn anonymous(pages: usize) -> io::Result<OwnPages> {
+        Mapping::anonymous(pages).map(OwnPages)
+    }
+
+    /// Pages of gntalloc's that were granted read-only: the peer reads them, we write.
+    pub fn granted(device: &File, offset: u64, pages: usize) -> io::Result<OwnPages> {
+        Mapping::of_device(device, offset, pages, true).map(OwnPages)
+    }
+
+    pub fn len(&self) -> usize {
+        self.0.len
+    }
+
+    /// The address of a byte, for the kernel.
+    pub fn address(&self, at: usize) -> u64 {
+        debug_assert!(at < self.0.len);
+        self.0.base.as_ptr() as u64 + at as u64
+    }
+
+    pub fn bytes(&self) -> &[u8] {
+        // SAFETY: mapped as long as `self` lives; nobody but us writes, and that needs `&mut`.
+        unsafe { std::slice::from_raw_parts(self.0.base.as_ptr(), self.0.len) }
+    }
+
+    pub fn bytes_mut(&mut self) -> &mut [u8] {
+        // SAFETY: as above, and `&mut` is exclusive.
+        unsafe { std::slice::from_raw_parts_mut(self.0.base.as_ptr(), self.0.len) }
+    }
+}
+
+/// Pages that another domain reads and writes while we do.
+pub(in crate::linux) struct SharedPagesMap {
+    mapping: Mapping,
+    writable: bool,
+}
+
+impl SharedPagesMap {
+    /// Pages of a device, mapped.
+    pub fn new(device: &File, offset: u64, pages: usize, writable: bool) -> io::Result<Self> {
+        let mapping = Mapping::of_device(device, offset, pages, writable)?;
+        Ok(SharedPagesMap { mapping, writable })
+    }
+
+    fn pointer(&self, at: usize, width: usize) -> *mut u8 {
+        let inside = at.checked_add(width).is_some_and(|end| end <= self.mapping.len);
+        assert!(inside && at.is_multiple_of(width), "{width} bytes at {at}");
+        // SAFETY: inside the mapping, checked above.
+        unsafe { self.mapping.base.as_ptr().add(at) }
+    }
+
+    fn u16(&self, at: usize) -> &AtomicU16 {
+        // SAFETY: in bounds and aligned (`pointer`), mapped as long as `self` lives, and accessed
+        // as atomics only.
+        unsafe { AtomicU16::from_ptr(self.pointer(at, 2).cast()) }
+    }
+
+    fn u32(&self, at: usize) -> &AtomicU32 {
+        // SAFETY: as in `u16`.
+        unsafe { AtomicU32::from_ptr(self.pointer(at, 4).cast()) }
+    }
+
+    pub(super) fn u64(&self, at: usize) -> &AtomicU64 {
+        // SAFETY: as in `u16`.
+        unsafe { AtomicU64::from_ptr(self.pointer(at, 8).cast()) }
+    }
+
+    fn may_store(&self) {
+        assert!(self.writable, "a store to a page that is mapped read-only");
+    }
+}
+
+impl Words for SharedPagesMap {
+    fn size(&self) -> usize {
+        self.mapping.len
+    }
+    fn load_u16(&self, at: usize, order: Ordering) -> u16 {
+        u16::from_le(self.u16(at).load(order))
+    }
+    fn store_u16(&self, at: usize, value: u16, order: Ordering) {
+        self.may_store();
+        self.u16(at).store(value.to_le(), order);
+    }
+    fn compare_exchange_u16(&self, at: usize, current: u16, new: u16) -> Result<(), u16> {
+        self.may_store();
+        self.u16(at)
+            .compare_exchange(current.to_le(), new.to_le(), Ordering::SeqCst, Ordering::SeqCst)
+            .map(drop)
+            .map_err(u16::from_le)
+    }
+    fn load_u32(&self, at: usize, order: Ordering) -> u32 {
+        u32::from_le(self.u32(at).load(order))
+    }
+    fn store_u32(&self, at: usize, value: u32, order: Ordering) {
+        self.may_store();
+        self.u32(at).store(value.to_le(), order);
+    }
+    fn load_u64(&self, at: usize, order: Ordering) -> u64 {
+        u64::from_le(self.u64(at).load(order))
+    }
+    fn store_u64(&self, at: usize, value: u64, order: Ordering) {
+        self.may_store();
+        self.u64(at).store(value.to_le(), order);
+    }
+    fn copy_out(&self, at: usize, out: &mut [u8]) {
+        assert!(at.is_multiple_of(4) && out.len().is_multiple_of(4), "copies are of whole words");
+        for (index, word) in out.chunks_exact_mut(4).enumerate() {
+            let value = self.u32(at + 4 * index).load(Ordering::Relaxed);
+            word.copy_from_slice(&value.to_ne_bytes());
+        }
+    }
+    fn copy_in(&self, at: usize, bytes: &[u8]) {
+        assert!(at.is_multiple_of(4) && bytes.len().is_multiple_of(4), "copies are of whole words");
+        self.may_store();
+        for (index, word) in bytes.as_chunks::<4>().0.iter().enumerate() {
+            self.u32(at + 4 * index).store(u32::from_ne_bytes(*word), Ordering::Relaxed);
+        }
+    }
+    fn full_barrier(&self) {
+        fence(Ordering::SeqCst);
+    }
+    fn read_barrier(&self) {
+        fence(Ordering::Acquire);
+    }
+}
