@@ -21,7 +21,9 @@ const LOOK_FOR_VF: Duration = Duration::from_secs(1);
 /// The interface, on both sides.
 pub struct Agent {
     host: Xen,
-    tap: Tap,
+    /// Only for a moment there is none.
+    tap: Option<Tap>,
+    interface: String,
     frontend: Frontend<Xen, PacketPort>,
     which: Vf,
     finder: Finder,
@@ -45,7 +47,8 @@ impl Agent {
             look_at: host.now(),
             link: frontend.link(),
             host,
-            tap,
+            interface: tap.name().to_owned(),
+            tap: Some(tap),
             frontend,
             which,
             finder,
@@ -64,9 +67,11 @@ impl Agent {
         self.frontend.mac()
     }
 
-    /// Another TAP takes the place of ours.
-    pub fn set_tap(&mut self, tap: Tap) {
-        self.tap = tap;
+    /// Another TAP takes the place of ours. Ours goes first: a TAP has one owner.
+    pub fn replace_tap<E>(&mut self, open: impl FnOnce() -> Result<Tap, E>) -> Result<(), E> {
+        self.tap = None;
+        self.tap = Some(open()?);
+        Ok(())
     }
 
     /// One turn. Whether anything happened.
@@ -96,16 +101,17 @@ impl Agent {
     }
 
     fn take_from_stack(&mut self) -> bool {
-        self.tap.refill(&self.host, FRAME_AT);
-        let short = self.tap.wanted().0 > 0;
+        let Some(tap) = &self.tap else { return false };
+        tap.refill(&self.host, FRAME_AT);
+        let short = tap.wanted().0 > 0;
         // Arm first, read after: what comes in between ends the wait. Not when there is nothing to
         // read into: a TAP that is readable would end each wait at once.
         if !(short && self.starved) && self.frontend.can_send() {
-            self.tap.unmask();
+            tap.unmask();
         }
         let mut any = false;
         while self.frontend.can_send()
-            && let Some(arrival) = self.tap.receive()
+            && let Some(arrival) = tap.receive()
         {
             any = true;
             self.frontend.send(arrival.buffer, arrival.frame, arrival.offload);
@@ -117,6 +123,7 @@ impl Agent {
     fn give_to_stack(&mut self) -> bool {
         let mut given = 0;
         let Agent { frontend, tap, refused, .. } = self;
+        let Some(tap) = tap else { return false };
         while given < BUDGET && frontend.received() > 0 {
             given += 1;
             if frontend.receive(|bytes, offload| tap.write(bytes, offload)) == Some(false) {
@@ -200,7 +207,7 @@ impl Agent {
     pub fn report(&mut self) -> Report {
         Report {
             domid: self.host.domid(),
-            interface: self.tap.name().to_owned(),
+            interface: self.interface.clone(),
             mac: self.mac(),
             link: self.frontend.link(),
             vf: self

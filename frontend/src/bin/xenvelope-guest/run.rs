@@ -121,7 +121,7 @@ impl Program<'_> {
             if mac != agent.mac() {
                 mac = agent.mac();
                 tracing::info!(%mac, "the toolstack has made the vif again, with another address");
-                agent.set_tap(self.tap(mac)?);
+                agent.replace_tap(|| self.tap(mac))?;
             }
             let asked = self.signals.take_report();
             if asked || now >= report_at {
