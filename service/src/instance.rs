@@ -36,7 +36,8 @@ pub enum InstanceError {
 pub struct Instance(#[allow(dead_code, reason = "held for its lock")] File);
 
 impl Instance {
-    /// Takes the lock, and writes our process id into the file.
+    /// Takes the lock, and writes our process id into the file. Its directory is made when it is
+    /// missing.
     pub fn lock(path: &Path) -> Result<Instance, InstanceError> {
         let failed = |cause| InstanceError::File { path: path.to_path_buf(), cause };
         let open =

@@ -65,7 +65,7 @@ pub struct Uplink {
     /// Whether the interface hears everything on the wire: needed unless it is the card's PF,
     /// which is told the guests' addresses.
     pub promiscuous: Option<bool>,
-    /// Whether the interface loses its own addresses.
+    /// Whether this domain's own stack keeps away from the interface.
     pub quiet: bool,
 }
 

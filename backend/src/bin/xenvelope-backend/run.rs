@@ -46,17 +46,12 @@ pub fn run(arguments: &Arguments, settings: Settings<Config>) -> anyhow::Result<
     let signals = Signals::listen().context("cannot listen to signals")?;
 
     // Before any guest starts: netback takes what it sees.
-    let drivers = config.stock_drivers.then(|| StockDrivers::take_over(Path::new(BUS)));
-    let drivers = drivers.transpose().with_context(|| {
-        format!(
-            "cannot take over {BUS}/drivers_autoprobe (`stock-drivers = false` leaves it alone)"
-        )
-    })?;
+    let drivers = stock_drivers(&config)?;
     let (pf, anti_spoof) = card(&config);
     let control = ControlThread::spawn(pf, drivers).context("cannot start a thread")?;
 
     let host = Xen::open(Limits::default())?;
-    let wake = host.watch_fd(signals.as_fd())?;
+    let wake = host.watch_fd(signals.as_fd()).context("cannot wait for signals")?;
     let epoch = epoch::next(&host);
     let uplink = uplink(&host, &config)?;
     let orders = config.card.pf.as_ref().and_then(|_| control.orders());
@@ -82,6 +77,21 @@ pub fn run(arguments: &Arguments, settings: Settings<Config>) -> anyhow::Result<
     server.serve();
     server.end();
     Ok(())
+}
+
+/// The bus of the devices that this domain serves, taken over if it is to be.
+fn stock_drivers(config: &Config) -> anyhow::Result<Option<StockDrivers>> {
+    let bus = Path::new(BUS);
+    if !config.stock_drivers {
+        return Ok(None);
+    }
+    if !bus.exists() {
+        tracing::info!("this kernel has no backends of its own: no {BUS}");
+        return Ok(None);
+    }
+    StockDrivers::take_over(bus).map(Some).with_context(|| {
+        format!("cannot write {BUS}/drivers_autoprobe (`stock-drivers = false` leaves it alone)")
+    })
 }
 
 /// What is asked of the library.

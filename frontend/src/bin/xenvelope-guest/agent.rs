@@ -10,6 +10,7 @@ use xenvelope_switch::MacAddress;
 use xenvelope_xen::linux::{PacketConfig, PacketPort, Tap, Xen};
 
 use crate::config::Vf;
+use crate::device;
 use crate::report::Report;
 use crate::vf::{Finder, Found};
 
@@ -181,16 +182,16 @@ impl Agent {
         }
     }
 
-    /// Says goodbye to the driver domain, and waits for its answer until `until`. Frames that
-    /// have come go to the stack.
-    pub fn close(&mut self, until: Instant) {
+    /// Says goodbye to the driver domain, and waits for its answer until `until`: then it has let
+    /// go of our pages. Frames that have come go to the stack.
+    pub fn close(&mut self, until: Instant, vif: u32) {
         self.frontend.close();
         loop {
             let now = self.host.now();
             let mut busy = self.frontend.poll(now);
             busy |= self.give_to_stack();
             busy |= self.frontend.flush(now);
-            if self.frontend.link() == Link::Closed {
+            if self.frontend.link() != Link::Up && device::is_closed(&self.host, vif) {
                 return;
             }
             if now >= until {

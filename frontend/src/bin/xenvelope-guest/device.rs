@@ -6,7 +6,7 @@ use std::path::Path;
 
 use anyhow::{Context, bail};
 use xenvelope_grant::seam::{Store, StoreError};
-use xenvelope_grant::xenbus::{Directory, key};
+use xenvelope_grant::xenbus::{Directory, XenbusState, key};
 
 use crate::config::Mtu;
 
@@ -24,6 +24,12 @@ pub fn is_there(store: &impl Store, vif: u32) -> Result<bool, StoreError> {
         }
     }
     Ok(true)
+}
+
+/// Whether our side of the vif is down, as the store has it, or gone.
+pub fn is_closed(store: &impl Store, vif: u32) -> bool {
+    let state = directory(vif).map(|directory| directory.state(store));
+    matches!(state, Ok(XenbusState::Closed | XenbusState::Unknown) | Err(_))
 }
 
 /// The MTU that the toolstack says, or everybody's.

@@ -43,12 +43,12 @@ pub fn run(arguments: &Arguments, config: &Config) -> anyhow::Result<()> {
     let _instance = Instance::lock(&lock)?;
     let signals = Signals::listen().context("cannot listen to signals")?;
     let host = Xen::open(Limits::default())?;
-    let wake = host.watch_fd(signals.as_fd())?;
+    let wake = host.watch_fd(signals.as_fd()).context("cannot wait for signals")?;
     let program = Program { arguments, config, host, signals, wake };
     // The machine may start without a vif: one can be plugged in later.
     tell("READY=1");
     if program.wait_for_vif() {
-        device::free(Path::new("/"), config.vif, config.take_over)?;
+        program.free_vif()?;
         program.serve()?;
     }
     tracing::info!("stopped");
@@ -101,6 +101,11 @@ impl Program<'_> {
         }
     }
 
+    /// Sees that netfront does not have the vif. Its module may be loaded at any time.
+    fn free_vif(&self) -> anyhow::Result<()> {
+        device::free(Path::new("/"), self.config.vif, self.config.take_over)
+    }
+
     fn serve(&self) -> anyhow::Result<()> {
         let config = xenvelope_frontend::Config {
             handle: self.config.vif,
@@ -126,6 +131,7 @@ impl Program<'_> {
             let asked = self.signals.take_report();
             if asked || now >= report_at {
                 report_at = now + STATUS_EVERY;
+                self.free_vif()?;
                 let report = agent.report().json();
                 status.write(&report);
                 log(asked, &report, now, &mut log_at);
@@ -136,7 +142,7 @@ impl Program<'_> {
             }
         }
         tell("STOPPING=1");
-        agent.close(self.host.now() + GOODBYE);
+        agent.close(self.host.now() + GOODBYE, self.config.vif);
         status.write(&agent.report().json());
         Ok(())
     }
