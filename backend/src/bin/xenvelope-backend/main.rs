@@ -31,7 +31,6 @@ const DEFAULT_CONFIG: &str = "/etc/xenvelope/backend.toml";
 #[command(
     name = "xenvelope-backend",
     version,
-    about,
     after_help = "Signals: SIGHUP reads the configuration again; SIGUSR1 writes the counters to \
                   the log and the status file; SIGTERM stops, and guests go on when it is started \
                   again."

@@ -27,7 +27,6 @@ const DEFAULT_CONFIG: &str = "/etc/xenvelope/guest.toml";
 #[command(
     name = "xenvelope-guest",
     version,
-    about,
     after_help = "Signals: SIGUSR1 writes the counters to the log and the status file; SIGTERM \
                   stops, and the interface stays for the next start."
 )]
