@@ -1,0 +1,25 @@
+//! What both programs, the agent in a guest and the driver domain's process, need of the Linux
+//! machine that they run on, and that has nothing to do with Xen.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`settings`] | the configuration file, and what is wrong with it, by line |
+//! | [`log`] | the log |
+//! | [`signals`] | signals, as flags and as a file descriptor that wakes a sleeper |
+//! | [`instance`] | one process at a time |
+//! | [`status`] | a file that says how things are |
+//! | [`manager`] | the service manager is told |
+//! | [`devices`] | device files that are not there, and the module that brings them |
+#![forbid(unsafe_code)]
+#![deny(missing_docs)]
+
+pub mod devices;
+pub mod instance;
+pub mod log;
+pub mod manager;
+pub mod settings;
+pub mod signals;
+pub mod status;
+
+/// Exit status of a program whose command line or configuration makes no sense.
+pub const BAD_INPUT: u8 = 2;
