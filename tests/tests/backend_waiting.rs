@@ -1,8 +1,12 @@
 //! Frames for a guest that has posted no receive buffers: some wait, and never too many.
 
+use std::sync::atomic::Ordering;
+
 use proptest::prelude::*;
 use xenvelope_backend::DropReason;
+use xenvelope_grant::Words;
 use xenvelope_grant::netif::TxFlags;
+use xenvelope_grant::seam::Instant;
 use xenvelope_grant::xenbus::key;
 use xenvelope_tests::lab::{Lab, StockGuest, StockPlan, frame, mac, numbered, numbers_from};
 
@@ -44,7 +48,7 @@ proptest! {
     ) {
         let (mut lab, mut from, mut to) = pair(notifies);
         let kept = if notifies { KEPT } else { 0 };
-        let (mut buffers, mut waiting, mut posted) = (0usize, Vec::new(), 0u32);
+        let (mut buffers, mut waiting) = (0usize, Vec::new());
         let (mut expected, mut dropped, mut next) = (Vec::new(), 0, 0);
         let mut came = Vec::new();
         for op in ops {
@@ -68,7 +72,6 @@ proptest! {
                     // All that was taken is free again.
                     let count = count.min(256 - buffers as u32);
                     to.post(0, count);
-                    posted += count;
                     buffers += count as usize;
                     let now = waiting.len().min(buffers);
                     expected.extend(waiting.drain(..now));
@@ -79,7 +82,6 @@ proptest! {
             from.reap();
             came.extend(to.take().into_iter().map(|frame| frame.bytes));
         }
-        let _ = posted;
         prop_assert_eq!(numbers_from(mac(1), &came), expected);
         prop_assert_eq!(without_buffer(&lab), dropped);
         prop_assert_eq!(from.unanswered(), 0, "the sender gets its pages back at once");
@@ -128,4 +130,26 @@ fn a_guest_that_breaks_its_ring_while_frames_wait_for_it_is_closed() {
     lab.steps(5);
     assert_eq!(lab.backend.connected(), 1);
     assert_eq!(without_buffer(&lab), 1);
+}
+
+/// Hangs on `parked` being looked at before a frame is delivered, and on `buffers_have_come`.
+#[test]
+fn a_short_frame_does_not_overtake_a_long_one_that_waits_and_the_guest_is_asked_to_tell() {
+    let (mut lab, mut from, mut to) = pair(true);
+    let long = frame(mac(2), mac(1), &numbered(1, 60_000));
+    let short = frame(mac(2), mac(1), &numbered(2, 100));
+    to.post(0, 3);
+    from.send(0, &long, TxFlags::empty(), None);
+    lab.steps(2);
+    from.send(0, &short, TxFlags::empty(), None);
+    lab.steps(2);
+    assert!(to.take().is_empty());
+    // Asleep until there are 15 buffers, not at each one.
+    lab.backend.wait(Instant(0));
+    let asked = to.queues[0].rx.words().load_u32(4, Ordering::SeqCst);
+    assert_eq!(asked, 15);
+    to.post(0, 13);
+    lab.steps(2);
+    let came: Vec<_> = to.take().into_iter().map(|frame| frame.bytes).collect();
+    assert_eq!(came, [long, short]);
 }
