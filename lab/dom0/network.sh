@@ -20,7 +20,7 @@ backend_config() {
 
 # backend_start: and waits until it serves.
 backend_start() {
-    install -D /lab/etc/vif-xenvelope /etc/xen/scripts/vif-xenvelope
+    cp /lab/etc/vif-xenvelope /etc/xen/scripts/ && chmod +x /etc/xen/scripts/vif-xenvelope
     [ -e /etc/xenvelope/backend.toml ] || backend_config
     rm -f $backend_status
     XENVELOPE_LOG=${XENVELOPE_LOG:-info} xenvelope-backend --config /etc/xenvelope/backend.toml >>/var/log/backend.log 2>&1 &
@@ -35,10 +35,10 @@ backend_kill() {
 }
 backend_alive() { kill -0 "$backend_pid" 2>/dev/null || fail "the backend is gone: $(tail -n 3 /var/log/backend.log)"; }
 
-# counter NAME < STATUS: that number in a status file; 0 if it is not there.
+# counter [OBJECT/]NAME < STATUS: that number in a status file; 0 if it is not there.
 counter() {
     local value
-    value=$(grep -o "\"$1\":[0-9]*" | head -n 1)
+    value=$(sed "s/.*\"${1%/*}\":{//" | grep -o "\"${1#*/}\":[0-9]*" | head -n 1)
     echo "${value##*:}" | grep . || echo 0
 }
 
@@ -70,7 +70,7 @@ i=$((i + 1)); [ $i -lt 75 ] || exit 1; kill -0 $(cat /run/agent.pid) || exit 1; 
     done
 }
 
-# agent_counter NAME COUNTER
+# agent_counter NAME COUNTER: as in the agent's status file; `sent-by/netif-frames` is of an object in it.
 agent_counter() {
     in_guest "$1" "sleep 1.5; cat $agent_status" | counter "$2"
 }

@@ -2,7 +2,7 @@
 
 lab_packages=(
     xen-hypervisor-4.17-amd64 xen-utils-4.17 xenstore-utils busybox-static
-    cpio iperf3 iproute2 ethtool xz-utils gcc libc6-dev
+    cpio iperf3 iproute2 ethtool xz-utils
 )
 
 qemu_is_new_enough() {

@@ -12,5 +12,5 @@ ping_ok u2 10.9.0.1
 ping_ok a1 fd09::2
 both_ways a1 10.9.0.2 20000000
 both_ways u2 fd09::1 20000000
-expect 'frames by netif' "$(agent_counter a1 netif-frames)" -gt 100
+expect 'frames by netif' "$(agent_counter a1 sent-by/netif-frames)" -gt 100
 expect 'envelopes' "$(agent_counter a1 envelopes-sent)" -eq 0

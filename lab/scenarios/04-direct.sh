@@ -25,5 +25,6 @@ grep -q '"bytes-in":' $backend_status || fail "the backend does not say how many
 at_most 'bytes by vifs, of the payload' $(($(backend_counter bytes-in) - in_bytes + $(backend_counter bytes-out) - out_bytes)) $payload 1
 echo "dom0: $idle of a processor idle, $busy in the transfer"
 less_or_equal "$busy" "$(awk "BEGIN { print $idle + 0.05 }")" || fail "dom0 uses $busy of a processor, $idle when idle"
+expect 'envelopes by the channel' "$(agent_counter a2 sent-by/envelopes-direct)" -gt 100
 transfer a2 10.9.0.1 20000000 --reverse
 backend_alive
