@@ -19,6 +19,7 @@
 mod account;
 mod area;
 mod buffer;
+mod clock;
 mod copier;
 mod devices;
 mod error;

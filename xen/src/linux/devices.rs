@@ -83,6 +83,12 @@ impl Xen {
         Some(id)
     }
 
+    /// Whether a descriptor has ended a wait and was not unmasked since.
+    pub(super) fn has_fired(&self, id: PortId) -> bool {
+        let watched = self.inner.devices.watched.borrow();
+        watched.iter().any(|device| device.id == id && device.masked)
+    }
+
     /// Lets a descriptor end a wait again.
     pub fn unmask_device(&self, id: PortId) {
         let mut watched = self.inner.devices.watched.borrow_mut();

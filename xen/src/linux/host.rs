@@ -5,11 +5,11 @@ use std::fs::{File, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt;
 use std::rc::Rc;
 
-use nix::time::{ClockId, clock_gettime};
 use xenvelope_grant::DomId;
 use xenvelope_grant::seam::{Change, Host, Instant, Store, StoreError, WatchEvent};
 
 use super::account::Account;
+use super::clock::Clock;
 use super::devices::Devices;
 use super::error::XenError;
 use super::pool::Pool;
@@ -43,6 +43,7 @@ pub(super) struct Inner {
     pub evtchn: File,
     pub store: XenStore,
     domid: DomId,
+    pub clock: Clock,
     pub account: Account,
     pub pool: Pool,
     pub devices: Devices,
@@ -82,6 +83,7 @@ impl Xen {
             evtchn,
             store,
             domid,
+            clock: Clock::choose(),
             account: Account::new(limits.unproven_pages),
             pool: Pool::default(),
             devices: Devices::default(),
@@ -126,10 +128,7 @@ impl Host for Xen {
     }
 
     fn now(&self) -> Instant {
-        // CLOCK_MONOTONIC exists on every Linux, and does not fail.
-        let time =
-            clock_gettime(ClockId::CLOCK_MONOTONIC).unwrap_or(nix::sys::time::TimeSpec::new(0, 0));
-        Instant(time.tv_sec() as u64 * 1_000_000_000 + time.tv_nsec() as u64)
+        self.inner.clock.now()
     }
 
     /// # Panics

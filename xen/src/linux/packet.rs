@@ -5,16 +5,17 @@ use std::collections::VecDeque;
 use std::io;
 use std::ops::Range;
 use std::os::fd::{AsFd, OwnedFd};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nix::libc;
 use nix::net::if_::if_nametoindex;
 use nix::sys::socket::{AddressFamily, LinkAddr, SockFlag, SockType, bind, socket};
 use xenvelope_grant::seam::{
-    Arrival, Buffer as _, NicCapabilities, NicError, NicPort, Offload, PortId, Unsent,
+    Arrival, Buffer as _, Instant, NicCapabilities, NicError, NicPort, Offload, PortId, Unsent,
 };
 
 use super::buffer::Buffer;
+use super::clock::Clock;
 use super::error::XenError;
 use super::host::Xen;
 use super::sys::{self, Batch};
@@ -118,7 +119,7 @@ impl PacketPort {
             leaving: RefCell::default(),
             sent: RefCell::default(),
             up: Cell::new(false),
-            looked_at: Cell::new(Instant::now()),
+            looked_at: Cell::new(Instant::default()),
         };
         port.look();
         Ok(port)
@@ -138,7 +139,7 @@ impl PacketPort {
         let running = libc::IFF_UP | libc::IFF_RUNNING;
         let flags = sys::interface_flags(self.socket.as_fd(), &self.interface);
         self.up.set(flags.is_ok_and(|flags| flags & running == running));
-        self.looked_at.set(Instant::now());
+        self.looked_at.set(Clock::coarse().now());
     }
 
     /// Sends what waits. What the kernel has no room for waits on.
@@ -242,7 +243,7 @@ impl NicPort for PacketPort {
     }
 
     fn link(&self) -> bool {
-        if self.looked_at.get().elapsed() >= LOOK {
+        if Clock::coarse().now().since(self.looked_at.get()) >= LOOK {
             self.look();
         }
         self.up.get()

@@ -22,6 +22,8 @@ use super::{sys, vnet};
 /// `TUN_F_CSUM`, `TUN_F_TSO4`, `TUN_F_TSO6` (`include/uapi/linux/if_tun.h`).
 const CSUM: u32 = 1;
 const TSO: u32 = 2 | 4;
+/// Turns in which a TAP that had nothing is not read. (A wait says when it has something.)
+const PATIENCE: u8 = 8;
 /// Receive buffers that are kept ready: frames that are read before they are passed on.
 const READY: usize = 64;
 /// The longest frame that the kernel hands over: 64 KiB of IP packet and a header with a tag.
@@ -54,6 +56,8 @@ pub struct Tap {
     posted: RefCell<VecDeque<(Buffer, usize)>>,
     sent: RefCell<VecDeque<Buffer>>,
     gone: Cell<bool>,
+    /// How many more times it is not read: reading nothing is a system call too.
+    skip: Cell<u8>,
 }
 
 impl Tap {
@@ -99,6 +103,7 @@ impl Tap {
             posted: RefCell::default(),
             sent: RefCell::default(),
             gone: Cell::new(false),
+            skip: Cell::new(0),
         })
     }
 
@@ -113,7 +118,11 @@ impl Tap {
         let mut file = &self.file;
         match file.write_vectored(&[IoSlice::new(&header), IoSlice::new(frame)]) {
             // A frame is taken whole or not at all.
-            Ok(len) => len > 0,
+            Ok(len) => {
+                // The stack may have answered.
+                self.skip.set(0);
+                len > 0
+            }
             Err(error) => {
                 // EBADFD: somebody has deleted it.
                 self.gone.set(error.raw_os_error() == Some(libc::EBADFD));
@@ -145,7 +154,9 @@ impl NicPort for Tap {
         self.id
     }
 
+    /// Not needed before [`Tap::receive`], which does it when it finds nothing.
     fn unmask(&self) {
+        self.skip.set(0);
         self.host.unmask_device(self.id);
     }
 
@@ -187,6 +198,11 @@ impl NicPort for Tap {
     }
 
     fn receive(&self) -> Option<Arrival<Buffer>> {
+        let skip = self.skip.get();
+        if skip > 0 && !self.host.has_fired(self.id) {
+            self.skip.set(skip - 1);
+            return None;
+        }
         let mut posted = self.posted.borrow_mut();
         let (mut buffer, headroom) = posted.pop_front()?;
         let mut header = [0; vnet::HEADER];
@@ -203,6 +219,8 @@ impl NicPort for Tap {
             other => {
                 let error = other.err().and_then(|error| error.raw_os_error());
                 self.gone.set(error == Some(libc::EBADFD));
+                self.skip.set(PATIENCE);
+                self.host.unmask_device(self.id);
                 posted.push_front((buffer, headroom));
                 None
             }

@@ -36,8 +36,6 @@ pub struct Agent {
     link: Link,
     /// Frames that the stack did not take.
     refused: u64,
-    /// There were no buffers for the stack's frames, and it had none to read either.
-    starved: bool,
 }
 
 impl Agent {
@@ -56,7 +54,6 @@ impl Agent {
             vf: None,
             complaint: String::new(),
             refused: 0,
-            starved: false,
         };
         // The manager hears of the VF with the first of what it hears of us.
         agent.follow_vf(agent.look_at);
@@ -78,8 +75,9 @@ impl Agent {
     /// One turn. Whether anything happened.
     pub fn turn(&mut self, now: Instant) -> bool {
         let mut busy = self.frontend.poll(now);
-        busy |= self.take_from_stack();
+        // The stack answers while it takes: its answers leave in the same turn.
         busy |= self.give_to_stack();
+        busy |= self.take_from_stack();
         busy |= self.frontend.flush(now);
         if now >= self.look_at {
             self.look_at = now + LOOK_FOR_VF;
@@ -104,20 +102,14 @@ impl Agent {
     fn take_from_stack(&mut self) -> bool {
         let Some(tap) = &self.tap else { return false };
         tap.refill(&self.host, FRAME_AT);
-        let short = tap.wanted().0 > 0;
-        // Arm first, read after: what comes in between ends the wait. Not when there is nothing to
-        // read into: a TAP that is readable would end each wait at once.
-        if !(short && self.starved) && self.frontend.can_send() {
-            tap.unmask();
-        }
         let mut any = false;
+        // What is not read, since there is no room or nothing to read it into, ends no wait.
         while self.frontend.can_send()
             && let Some(arrival) = tap.receive()
         {
             any = true;
             self.frontend.send(arrival.buffer, arrival.frame, arrival.offload);
         }
-        self.starved = short && !any;
         any
     }
 
