@@ -61,6 +61,7 @@ keep_logs() {
 # clean_up: nothing of a scenario is left for the next one.
 clean_up() {
     local process
+    set +e
     destroy_guests
     # What the job started in the background; this boot has no other processes by these names.
     for process in xenvelope-backend xenvelope-lab; do

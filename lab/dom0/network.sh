@@ -178,16 +178,16 @@ outside_up() {
 card=0000:01:00.0
 pf=eth0
 
-# card_up NUMBER: so many VFs, ready to be given to guests. card_vf INDEX: its address on the bus.
+# How many VFs are made. Xen's pciback keeps them, so the number does not change during a boot.
+card_vfs=3
+
+# card_up NUMBER: so many VFs are ready to be given to guests. card_vf INDEX: its address on the bus.
 card_up() {
     local index=0
     [ -e "/sys/bus/pci/devices/$card" ] || fail "there is no card in this boot"
     # While the PF is down its VFs stay in reset.
     ip link set $pf up
-    [ "$(cat /sys/bus/pci/devices/$card/sriov_numvfs)" = "$1" ] || {
-        echo 0 >/sys/bus/pci/devices/$card/sriov_numvfs
-        echo "$1" >/sys/bus/pci/devices/$card/sriov_numvfs
-    }
+    [ "$(cat /sys/bus/pci/devices/$card/sriov_numvfs)" = $card_vfs ] || echo $card_vfs >/sys/bus/pci/devices/$card/sriov_numvfs
     while [ $index -lt "$1" ]; do
         # Before the guest starts: it may not change it.
         ip link set $pf vf $index mac "$(guest_mac $((index + 1)))"

@@ -49,8 +49,8 @@ for attempt in 1 2 3 4 5 6; do
     transfer s2 10.9.0.1 1000000
     transfer s2 10.9.0.1 1000000 --reverse
 done
-in_guest s1 'grep eth0-q /proc/interrupts'
+in_guest s1 'grep vif0-q /proc/interrupts'
 for queue in q0-tx q0-rx q1-tx q1-rx; do
-    expect "events of $queue" "$(in_guest s1 "awk '/eth0-$queue/ { print \$2 + \$3 }' /proc/interrupts")" -gt 5
+    expect "events of $queue" "$(in_guest s1 "awk '/vif0-$queue/ { print \$2 + \$3 }' /proc/interrupts")" -gt 5
 done
 backend_alive
