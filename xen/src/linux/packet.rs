@@ -113,10 +113,11 @@ impl PacketPort {
             host: host.clone(),
             id,
             batch: RefCell::new(Batch::new()),
-            posted: RefCell::default(),
-            arrived: RefCell::default(),
-            leaving: RefCell::default(),
-            sent: RefCell::default(),
+            // As much as they ever hold: nothing is allocated for a frame.
+            posted: RefCell::new(VecDeque::with_capacity(BATCH)),
+            arrived: RefCell::new(VecDeque::with_capacity(BATCH)),
+            leaving: RefCell::new(VecDeque::with_capacity(QUEUE)),
+            sent: RefCell::new(VecDeque::with_capacity(QUEUE)),
             up: Cell::new(false),
             looked_at: Cell::new(Instant::now()),
         };
@@ -195,15 +196,14 @@ impl PacketPort {
             }
             let mut frame = headroom..headroom + received.len;
             let mut offload = vnet::parse(&received.header);
-            if let Some(tci) = received.tci {
+            if let Some(tag) = received.tag {
                 if headroom < 4 {
                     continue;
                 }
                 // The tag goes back behind the addresses.
                 let bytes = buffer.stack_bytes_mut();
                 bytes.copy_within(headroom..headroom + 12, headroom - 4);
-                let [high, low] = tci.to_be_bytes();
-                bytes[headroom + 8..headroom + 12].copy_from_slice(&[0x81, 0x00, high, low]);
+                bytes[headroom + 8..headroom + 12].copy_from_slice(&tag);
                 frame.start -= 4;
                 if offload.needs_checksum {
                     offload.checksum_start += 4;
