@@ -6,7 +6,6 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
-use xenvelope_grant::PAGE_SIZE;
 use xenvelope_grant::seam::{
     Arrival, Buffer as _, Events as _, Granter as _, Host as _, NicPort, Offload, PortId,
 };
@@ -101,8 +100,8 @@ fn next(xen: &Xen, port: &impl NicPort<Buf = Buffer>) -> (Vec<u8>, Offload) {
     let deadline = Instant::now() + Duration::from_secs(20);
     while Instant::now() < deadline {
         while let (1.., len) = port.wanted() {
-            let buffer = xen.take(None, len + PAGE_SIZE).unwrap();
-            assert!(port.post(buffer, 64).is_ok());
+            let buffer = xen.take(None, len).unwrap();
+            assert!(port.post(buffer, 0).is_ok());
         }
         while let Some(Arrival { buffer, frame, offload }) = port.receive() {
             let bytes = buffer.stack_bytes()[frame].to_vec();
