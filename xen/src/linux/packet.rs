@@ -303,7 +303,7 @@ impl NicPort for PacketPort {
         Ok(())
     }
 
-    /// A batch is fetched when the last one has been taken: at most [`BATCH`] frames, until new
+    /// A batch is fetched when the last one has been taken: at most 32 frames, until new
     /// buffers are posted.
     fn receive(&self) -> Option<Arrival<Buffer>> {
         if self.arrived.borrow().is_empty() {

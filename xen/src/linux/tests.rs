@@ -67,9 +67,11 @@ fn a_receive_area_without_pages_is_none() {
 
 /// A TAP and a packet socket on it: whatever one sends, the other receives. `None`, said aloud,
 /// where we may not have them.
-fn tap_and_socket(xen: &Xen, name: &str) -> Option<(Tap, PacketPort)> {
+fn tap_and_socket(xen: &Xen, number: u32) -> Option<(Tap, PacketPort)> {
+    // Of this run only: others may be going on.
+    let name = format!("xvt{number}-{}", std::process::id());
     let tap = TapConfig {
-        name: name.to_owned(),
+        name: name.clone(),
         mac: Some([2, 0, 0, 0, 0, 1]),
         mtu: 1500,
         persistent: false,
@@ -91,7 +93,7 @@ fn tap_and_socket(xen: &Xen, name: &str) -> Option<(Tap, PacketPort)> {
         let _ = writeln!(std::io::stderr(), "!!!! SKIPPED: no TAP may be made: {cause}");
         return None;
     }
-    let config = PacketConfig { interface: name.to_owned(), promiscuous: true, quiet: true };
+    let config = PacketConfig { interface: name, promiscuous: true, quiet: true };
     Some((tap.unwrap(), PacketPort::open(xen, &config).unwrap()))
 }
 
@@ -145,7 +147,7 @@ fn send(xen: &Xen, port: &impl NicPort<Buf = Buffer>, bytes: &[u8], offload: Off
 #[test]
 fn a_tap_and_a_packet_socket_carry_frames_with_their_tags() {
     let (xen, _store) = without_xen();
-    let Some((tap, socket)) = tap_and_socket(&xen, "xenvelope-test1") else { return };
+    let Some((tap, socket)) = tap_and_socket(&xen, 1) else { return };
     assert!(socket.link() && tap.link());
     let plain = frame(&[0x88, 0xb5], 60);
     let customer = frame(&[0x81, 0, 0xe0, 5, 0x88, 0xb5], 64);
@@ -162,7 +164,7 @@ fn a_tap_and_a_packet_socket_carry_frames_with_their_tags() {
 #[test]
 fn a_blank_checksum_and_a_segment_to_be_cut_stay_so() {
     let (xen, _store) = without_xen();
-    let Some((tap, socket)) = tap_and_socket(&xen, "xenvelope-test2") else { return };
+    let Some((tap, socket)) = tap_and_socket(&xen, 2) else { return };
     let blank = Offload {
         needs_checksum: true,
         checksum_start: 34,
