@@ -7,17 +7,7 @@ mod flow;
 mod salvage;
 
 pub use assemble::{Assembled, Fragment, NetbackError, assemble};
-pub use checksum::{fill_checksum, locate_checksum};
+pub use checksum::fill_checksum;
 pub use deliver::{Delivery, SLOTS, Source, plan, respond, slots_for};
 pub use flow::FlowHash;
 pub use salvage::{salvage_rx, salvage_tx};
-
-/// The EtherTypes that netif's offloads know.
-pub struct EtherTypes;
-
-impl EtherTypes {
-    /// `ETH_P_IP`.
-    pub const IPV4: u16 = 0x0800;
-    /// `ETH_P_IPV6`.
-    pub const IPV6: u16 = 0x86dd;
-}

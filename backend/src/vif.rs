@@ -10,11 +10,11 @@ use xenvelope_grant::xenbus::Directory;
 use xenvelope_switch::MacAddress;
 use xenvelope_switch::channel::EnvelopeChannel;
 use xenvelope_switch::envelope::Addresses;
+use xenvelope_switch::ethernet::ether_type;
 use xenvelope_switch::table::TableWriter;
 use xenvelope_switch::window::ReceiveWindow;
 
 use crate::forward::Waiting;
-use crate::netback::EtherTypes;
 
 /// The layout of netif's rings.
 pub(crate) const TX_LAYOUT: RingLayout = RingLayout::one_page::<TxRequest, TxResponse>();
@@ -106,8 +106,8 @@ impl Takes {
     pub fn checksum(&self, ether_type: u16, offload: &Offload) -> bool {
         match ether_type {
             _ if !offload.needs_checksum => true,
-            EtherTypes::IPV4 => self.checksum_v4,
-            EtherTypes::IPV6 => self.checksum_v6,
+            ether_type::IPV4 => self.checksum_v4,
+            ether_type::IPV6 => self.checksum_v6,
             // Nobody knows where the checksum of such a frame is; as Linux' netback it is passed
             // on with its flag.
             _ => true,

@@ -4,6 +4,7 @@
 //! | module | what |
 //! |---|---|
 //! | [`settings`] | the configuration file, and what is wrong with it, by line |
+//! | [`interface`] | names of network interfaces |
 //! | [`log`] | the log |
 //! | [`signals`] | signals, as flags and as a file descriptor that wakes a sleeper |
 //! | [`instance`] | one process at a time |
@@ -15,6 +16,7 @@
 
 pub mod devices;
 pub mod instance;
+pub mod interface;
 pub mod log;
 pub mod manager;
 pub mod settings;

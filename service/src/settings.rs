@@ -48,6 +48,16 @@ pub struct Source {
 }
 
 impl Source {
+    /// That nothing is wrong with it, in words.
+    pub fn verdict(&self) -> String {
+        let path = self.path.display();
+        if self.there {
+            format!("{path} is right.")
+        } else {
+            format!("There is no {path}: everything has its default.")
+        }
+    }
+
     /// An error about a place in the text, for what only shows when all of it is read.
     pub fn wrong(&self, place: Range<usize>, message: impl Display) -> SettingsError {
         let before = self.text.as_bytes().iter().take(place.start);
@@ -56,16 +66,6 @@ impl Source {
             line: 1 + before.filter(|byte| **byte == b'\n').count(),
             message: message.to_string().trim_end().replace('\n', ": "),
         }
-    }
-
-    /// The file.
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
-    /// Whether there is a file: if not, everything has its default.
-    pub fn is_there(&self) -> bool {
-        self.there
     }
 }
 
@@ -128,7 +128,7 @@ mod tests {
         let gone = Path::new("/nonexistent/xenvelope.toml");
         let settings = load::<Example>(None, gone).expect("the defaults");
         assert_eq!(settings.value, Example::default());
-        assert!(!settings.source.is_there());
+        assert!(settings.source.verdict().starts_with("There is no /nonexistent"));
         let error = load::<Example>(Some(gone), gone).expect_err("it was named");
         assert!(error.to_string().contains("/nonexistent/xenvelope.toml"));
     }

@@ -4,7 +4,7 @@
 //! to put the result. Linux' netback finds that out from the headers too
 //! (`skb_partial_csum_set`).
 
-use crate::EthernetHeader;
+use crate::ethernet::{EthernetHeader, ether_type};
 
 /// So many bytes of a frame are enough to find it: a tagged header, and IPv4's longest.
 pub const CHECKSUM_HEAD: usize = 18 + 60;
@@ -21,9 +21,9 @@ pub fn locate_checksum(beginning: &[u8]) -> Option<(u16, u16)> {
     let packet = beginning.get(header.len()..)?;
     let first = packet.first()?;
     let (length, protocol) = match (header.ether_type, first >> 4) {
-        (0x0800, 4) => (usize::from(first & 0x0f) * 4, *packet.get(9)?),
+        (ether_type::IPV4, 4) => (usize::from(first & 0x0f) * 4, *packet.get(9)?),
         // Extension headers are not followed: no stack here sends them before TCP.
-        (0x86dd, 6) => (40, *packet.get(6)?),
+        (ether_type::IPV6, 6) => (40, *packet.get(6)?),
         _ => return None,
     };
     if length < 20 {

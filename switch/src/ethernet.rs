@@ -8,6 +8,16 @@ use thiserror::Error;
 /// The longest frame that is ever carried, in bytes: 64 KiB less one after a tagged header.
 pub const MAX_FRAME: usize = 65535 + TAGGED_LEN;
 
+/// What an Ethernet header says that follows it (`ETH_P_*` in `include/uapi/linux/if_ether.h`).
+pub mod ether_type {
+    /// IPv4.
+    pub const IPV4: u16 = 0x0800;
+    /// ARP.
+    pub const ARP: u16 = 0x0806;
+    /// IPv6.
+    pub const IPV6: u16 = 0x86DD;
+}
+
 /// `ETH_P_8021Q`: the next two bytes are a tag control word, then the real EtherType.
 pub(crate) const TPID_CUSTOMER: u16 = 0x8100;
 /// `ETH_P_8021AD`: a provider's tag. Never parsed as one here.
@@ -226,7 +236,7 @@ mod tests {
             destination: MacAddress::BROADCAST,
             source: MacAddress([2, 0, 0, 0, 0, 1]),
             tci: Some(0xE000),
-            ether_type: 0x0806,
+            ether_type: ether_type::ARP,
         };
         assert_eq!((header.vid(), header.len()), (0, 18));
         header.tci = Some(0xE00A);

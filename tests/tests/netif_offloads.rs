@@ -7,6 +7,7 @@ use xenvelope_grant::seam::{Buffer as _, Offload};
 use xenvelope_grant::xenbus::key;
 use xenvelope_hypervisor_sim::machine::GrantVersion;
 use xenvelope_switch::MacAddress;
+use xenvelope_switch::ethernet::ether_type::{ARP, IPV4, IPV6};
 use xenvelope_tests::lab::{FakeBackend, mac};
 
 fn tcp_frame(ether_type: u16, destination: MacAddress, source: MacAddress, len: usize) -> Vec<u8> {
@@ -15,12 +16,12 @@ fn tcp_frame(ether_type: u16, destination: MacAddress, source: MacAddress, len: 
     bytes[6..12].copy_from_slice(&source.0);
     bytes[12..14].copy_from_slice(&ether_type.to_be_bytes());
     (bytes[14], bytes[20], bytes[23]) =
-        if ether_type == 0x86dd { (0x60, 6, 0) } else { (0x45, 0, 6) };
+        if ether_type == IPV6 { (0x60, 6, 0) } else { (0x45, 0, 6) };
     bytes
 }
 
 fn blank(ether_type: u16, gso_size: u16) -> Offload {
-    let (gso_type, checksum_start) = if ether_type == 0x86dd { (4, 54) } else { (1, 34) };
+    let (gso_type, checksum_start) = if ether_type == IPV6 { (4, 54) } else { (1, 34) };
     Offload {
         needs_checksum: true,
         gso_type: if gso_size > 0 { gso_type } else { 0 },
@@ -52,7 +53,7 @@ fn what_the_driver_domain_does_not_offer_is_dropped_and_counted() {
         key::FEATURE_IPV6_CSUM_OFFLOAD,
     ];
     // Frames, and the features that each of them needs.
-    let (v4, v6) = (0x0800, 0x86dd);
+    let (v4, v6) = (IPV4, IPV6);
     let frames: [(u16, usize, Offload, &[usize]); 7] = [
         (v4, 1514, Offload::default(), &[]),
         (v4, 1514, blank(v4, 0), &[]),
@@ -95,7 +96,7 @@ fn the_longest_frame_takes_fewer_slots_than_every_backend_must_take() {
         GrantVersion::V2,
         &["feature-sg", "feature-gso-tcpv4"],
     );
-    assert!(send(&mut fake, 0x0800, 65535, blank(0x0800, 1448)));
+    assert!(send(&mut fake, IPV4, 65535, blank(IPV4, 1448)));
     let slots = fake.tx.pending().expect("a ring");
     let first = fake.tx.pop();
     let flags = TxFlags::from_bits_retain(first.flags);
@@ -103,7 +104,7 @@ fn the_longest_frame_takes_fewer_slots_than_every_backend_must_take() {
     assert_eq!(first.size, 65535, "the first says the whole size");
     assert!(slots <= 18, "{slots} slots");
     // One byte more cannot be said.
-    assert!(!send(&mut fake, 0x0800, 65536, blank(0x0800, 1448)));
+    assert!(!send(&mut fake, IPV4, 65536, blank(IPV4, 1448)));
     assert_eq!(fake.guest.counters().dropped_for(DropReason::CannotTake), 1);
 }
 
@@ -131,7 +132,7 @@ fn received(fake: &mut FakeBackend) -> Vec<(Vec<u8>, Offload)> {
 /// Hangs on `Receiver::receive`: extra infos after the first fragment, whatever they hold.
 #[test]
 fn frames_that_are_to_be_cut_arrive_with_their_state() {
-    for (ether_type, netif_kind) in [(0x0800, 1), (0x86dd, 2)] {
+    for (ether_type, netif_kind) in [(IPV4, 1), (IPV6, 2)] {
         for hash in [false, true] {
             let mut fake = FakeBackend::new(Config::default(), GrantVersion::V2);
             // Through all of the ring, and over its end.
@@ -161,7 +162,7 @@ fn frames_that_are_to_be_cut_arrive_with_their_state() {
 #[test]
 fn fragments_that_fill_no_page_and_begin_anywhere_arrive_in_one_piece() {
     let mut fake = FakeBackend::new(Config::default(), GrantVersion::V2);
-    let bytes = tcp_frame(0x0800, mac(0), mac(1), 5000);
+    let bytes = tcp_frame(IPV4, mac(0), mac(1), 5000);
     let more = RxFlags::MORE_DATA.bits();
     fake.answer(100, &bytes[..66], more);
     fake.answer(4095, &bytes[66..67], more);
@@ -180,7 +181,7 @@ fn fragments_that_fill_no_page_and_begin_anywhere_arrive_in_one_piece() {
 #[test]
 fn a_blank_checksum_in_what_has_none_is_not_passed_on() {
     let mut fake = FakeBackend::new(Config::default(), GrantVersion::V2);
-    let bytes = tcp_frame(0x0806, mac(0), mac(1), 60);
+    let bytes = tcp_frame(ARP, mac(0), mac(1), 60);
     fake.answer(0, &bytes, RxFlags::CSUM_BLANK.bits());
     let frames = received(&mut fake);
     assert!(frames[0].0 == bytes);

@@ -33,6 +33,8 @@ mod share;
 pub mod store;
 mod sys;
 mod tap;
+#[cfg(test)]
+mod tests;
 mod unit;
 mod vnet;
 #[cfg(feature = "xenstore-rs")]

@@ -38,16 +38,15 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
         match (front.state(&self.host), phase) {
             (XenbusState::Connected, Phase::InitWait) if plugged => self.connect(port)?,
             (XenbusState::Connected, Phase::Connected) => self.stay_connected(port)?,
+            // It comes back, but the device is not to stay.
+            (XenbusState::Initialising, Phase::Connected | Phase::Closing) if offline => {
+                self.close_vif(port);
+            }
+            (XenbusState::Initialising, Phase::Closed) if offline => {}
             (XenbusState::Initialising, Phase::Connected | Phase::Closing | Phase::Closed) => {
                 // It comes back, or somebody else came in its place: a new life, and the
                 // handshake from the start. Nothing is said of the old life's end: who waits for
                 // InitWait must not read Closing.
-                if offline {
-                    if phase != Phase::Closed {
-                        self.close_vif(port);
-                    }
-                    return Ok(());
-                }
                 self.take_down(port);
                 let incarnation = self.next_incarnation();
                 if let Some(vif) = self.vifs.get_mut(&port) {

@@ -3,12 +3,13 @@
 use xenvelope_grant::PAGE_SIZE;
 use xenvelope_grant::seam::{Buffer, End, Hypervisor, Instant, NicError, NicPort, Offload, Unsent};
 use xenvelope_switch::EthernetHeader;
+use xenvelope_switch::checksum::locate_checksum;
 use xenvelope_switch::envelope::{Envelope, is_envelope};
 
 use super::{FRAMES, Frame, HEADERS, Leaving, SLOT, SLOT_START, Sources};
 use crate::counters::DropReason;
 use crate::driver_domain::{Backend, UPLINK};
-use crate::netback::{Source, locate_checksum};
+use crate::netback::Source;
 use crate::uplink::PfControl;
 
 impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {

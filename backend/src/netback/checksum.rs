@@ -1,37 +1,7 @@
-//! Where the transport checksum of a frame is.
-//!
-//! netif says only that the checksum is blank; a card wants to know from where to sum and where
-//! to put the result. Linux' netback finds that out from the headers too
-//! (`skb_partial_csum_set`).
+//! Blank checksums, filled in for who does not take them blank.
 
-use xenvelope_switch::EthernetHeader;
-
-use super::EtherTypes;
-
-/// Protocol number of TCP, and where in its header the checksum is.
-const TCP: (u8, u16) = (6, 16);
-/// The same of UDP.
-const UDP: (u8, u16) = (17, 6);
-
-/// Where the transport header starts, from the start of the frame, and where in it the checksum
-/// is. `None` if these bytes are not the beginning of TCP or UDP over IP.
-pub fn locate_checksum(beginning: &[u8]) -> Option<(u16, u16)> {
-    let header = EthernetHeader::parse(beginning).ok()?;
-    let packet = beginning.get(header.len()..)?;
-    let first = packet.first()?;
-    let (length, protocol) = match (header.ether_type, first >> 4) {
-        (EtherTypes::IPV4, 4) => (usize::from(first & 0x0f) * 4, *packet.get(9)?),
-        // Extension headers are not followed: no stack here sends them before TCP.
-        (EtherTypes::IPV6, 6) => (40, *packet.get(6)?),
-        _ => return None,
-    };
-    if length < 20 {
-        return None;
-    }
-    let at = [TCP, UDP].into_iter().find(|(number, _)| *number == protocol)?.1;
-    // At most 18 + 60.
-    Some(((header.len() + length) as u16, at))
-}
+use xenvelope_switch::checksum::locate_checksum;
+use xenvelope_switch::ethernet::{EthernetHeader, ether_type};
 
 /// Fills in the blank checksum of a whole frame (RFC 1071). `false` if it is not TCP or UDP over
 /// IP, or says that it is longer than it is.
@@ -47,8 +17,8 @@ fn filled(frame: &mut [u8]) -> Option<()> {
     let word = |at: usize| Some(u16::from_be_bytes([*packet.get(at)?, *packet.get(at + 1)?]));
     // What follows the packet is padding. A fragment has no checksum of its own.
     let (addresses, protocol, length) = match header.ether_type {
-        EtherTypes::IPV4 if word(6)? & 0x3fff == 0 => (12..20, *packet.get(9)?, word(2)?.into()),
-        EtherTypes::IPV6 => (8..40, *packet.get(6)?, usize::from(word(4)?) + 40),
+        ether_type::IPV4 if word(6)? & 0x3fff == 0 => (12..20, *packet.get(9)?, word(2)?.into()),
+        ether_type::IPV6 => (8..40, *packet.get(6)?, usize::from(word(4)?) + 40),
         _ => return None,
     };
     let end = header.len() + length;
@@ -81,27 +51,6 @@ mod tests {
 
     fn frame(ether_type: [u8; 2], packet: &[u8]) -> Vec<u8> {
         [&[2; 12][..], &ether_type, packet].concat()
-    }
-
-    #[test]
-    fn finds_tcp_and_udp_over_both_versions_of_ip() {
-        let mut v4 = [0; 40];
-        (v4[0], v4[9]) = (0x46, 6);
-        assert_eq!(locate_checksum(&frame([8, 0], &v4)), Some((14 + 24, 16)));
-        v4[9] = 17;
-        assert_eq!(locate_checksum(&frame([8, 0], &v4)), Some((14 + 24, 6)));
-        let mut v6 = [0; 60];
-        (v6[0], v6[6]) = (0x60, 6);
-        assert_eq!(locate_checksum(&frame([0x86, 0xdd], &v6)), Some((14 + 40, 16)));
-    }
-
-    #[test]
-    fn a_guest_that_claims_a_blank_checksum_in_something_else_gets_none() {
-        for packet in [&[][..], &[0x45], &[0x41; 40], &[0x45; 40], &[0xff; 60]] {
-            for ether_type in [[8, 0], [0x86, 0xdd], [0x88, 0xb5], [0x81, 0]] {
-                assert_eq!(locate_checksum(&frame(ether_type, packet)), None);
-            }
-        }
     }
 
     /// The example of a UDP datagram over IPv4 from 10.0.0.1 to 10.0.0.2, ports 1 and 2, "hi".

@@ -3,9 +3,7 @@
 use std::hash::Hasher;
 
 use siphasher::sip::SipHasher13;
-use xenvelope_switch::EthernetHeader;
-
-use super::EtherTypes;
+use xenvelope_switch::ethernet::{EthernetHeader, ether_type};
 
 /// Protocols whose header begins with two ports of 16 bits: TCP, UDP, SCTP.
 const WITH_PORTS: [u8; 3] = [6, 17, 132];
@@ -50,14 +48,14 @@ fn flow(beginning: &[u8]) -> Option<([&[u8]; 2], &[u8])> {
     let header = EthernetHeader::parse(beginning).ok()?;
     let packet = beginning.get(header.len()..)?;
     let (addresses, start, protocol, whole) = match (header.ether_type, packet.first()? >> 4) {
-        (EtherTypes::IPV4, 4) => {
+        (ether_type::IPV4, 4) => {
             let length = usize::from(packet[0] & 0x0f) * 4;
             // More fragments, or not the first.
             let fragment = u16::from_be_bytes([*packet.get(6)?, *packet.get(7)?]) & 0x3fff != 0;
             (packet.get(12..20)?, length, *packet.get(9)?, !fragment)
         }
         // Extension headers are not followed, a fragment's neither: its addresses decide.
-        (EtherTypes::IPV6, 6) => (packet.get(8..40)?, 40, *packet.get(6)?, true),
+        (ether_type::IPV6, 6) => (packet.get(8..40)?, 40, *packet.get(6)?, true),
         _ => return None,
     };
     let ports = packet.get(start..start + 4).filter(|_| whole && WITH_PORTS.contains(&protocol));

@@ -7,9 +7,7 @@ use xenvelope_grant::netif::{
 };
 use xenvelope_grant::seam::{Offload, Store, pages_touched};
 use xenvelope_grant::xenbus::{Directory, key};
-
-/// EtherType of IPv6.
-const IPV6: u16 = 0x86dd;
+use xenvelope_switch::ethernet::ether_type;
 
 /// What a driver domain takes by netif. What it does not offer it need not take, and nothing is
 /// segmented or filled in for it: such frames are dropped.
@@ -53,6 +51,6 @@ impl NetifOffloads {
         cut && (self.scatter_gather || pages <= 1)
             && pages <= NR_SLOTS_MIN
             && frame.len() <= MAX_TX_SIZE
-            && (self.checksum_ipv6 || !offload.needs_checksum || ether_type != IPV6)
+            && (self.checksum_ipv6 || !offload.needs_checksum || ether_type != ether_type::IPV6)
     }
 }

@@ -269,6 +269,12 @@ impl<'h> Bench<'h> {
         let pings = Arc::new(Pings::default());
         let address = self.start(&cell.to, Job::echo(port))?;
         self.start(&cell.from, Job::pinger((address, port), Arc::clone(&pings)))?;
+        // As with the payload: the time begins when the connection is there. On a busy machine
+        // that alone may take longer than all of it.
+        let trips = || pings.times.lock().unwrap_or_else(PoisonError::into_inner).len();
+        self.host.wait_for("the first round trip", PATIENCE, |_| {
+            Ok(trips() > 0 || pings.finished.load(Relaxed))
+        })?;
         std::thread::sleep(time);
         pings.stop.store(true, Relaxed);
         self.host.wait_for("the last round trip", Duration::from_secs(20), |_| {

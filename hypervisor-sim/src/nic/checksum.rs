@@ -1,7 +1,7 @@
 //! Transport checksums, as the card fills them in and checks them (RFC 1071).
 
-const ETHERTYPE_IPV4: u16 = 0x0800;
-const ETHERTYPE_IPV6: u16 = 0x86DD;
+use xenvelope_switch::ethernet::ether_type;
+
 const TCP: u8 = 6;
 const UDP: u8 = 17;
 const ETHERNET_HEADER: usize = 14;
@@ -69,8 +69,8 @@ pub(super) fn verify(frame: &[u8]) -> bool {
         return false;
     };
     let transport = match u16::from_be_bytes([header[12], header[13]]) {
-        ETHERTYPE_IPV4 => ipv4(packet),
-        ETHERTYPE_IPV6 => ipv6(packet),
+        ether_type::IPV4 => ipv4(packet),
+        ether_type::IPV6 => ipv6(packet),
         _ => None,
     };
     let Some((protocol, addresses, segment)) = transport else {

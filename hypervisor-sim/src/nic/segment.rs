@@ -5,12 +5,11 @@
 //! words for where they are.
 
 use xenvelope_grant::seam::Offload;
+use xenvelope_switch::ethernet::ether_type;
 
 use super::checksum;
 use super::packet::HEADER_BYTES;
 
-const ETHERTYPE_IPV4: [u8; 2] = [0x08, 0x00];
-const ETHERTYPE_IPV6: [u8; 2] = [0x86, 0xDD];
 const TCP: u8 = 6;
 const IPV6_HEADER: usize = 40;
 const TCP_HEADER: usize = 20;
@@ -48,9 +47,9 @@ impl Cut {
         let (header, packet) = frame.split_at_checked(HEADER_BYTES)?;
         let ipv4 = offload.gso_type == GSO_TCPV4;
         let (ip_header, claimed) = if ipv4 {
-            (header[12..14] == ETHERTYPE_IPV4).then(|| ipv4_lengths(packet))??
+            (header[12..14] == ether_type::IPV4.to_be_bytes()).then(|| ipv4_lengths(packet))??
         } else {
-            (header[12..14] == ETHERTYPE_IPV6).then(|| ipv6_lengths(packet))??
+            (header[12..14] == ether_type::IPV6.to_be_bytes()).then(|| ipv6_lengths(packet))??
         };
         // Drivers of the 82576 leave the length to the card.
         let total = if claimed == 0 { packet.len() } else { ip_header.max(claimed) };

@@ -6,7 +6,7 @@ use std::vec;
 use std::vec::Vec;
 
 use super::{Destination, Discard, Forward, PortConfig, PortError, PortId, Switch, Vlan};
-use crate::ethernet::{EthernetHeader, MacAddress};
+use crate::ethernet::{EthernetHeader, MacAddress, ether_type};
 
 const UPLINK: PortId = PortId(0);
 const ALICE: PortId = PortId(1);
@@ -37,7 +37,7 @@ fn switch() -> Switch {
 }
 
 fn frame(source: MacAddress, destination: MacAddress, tci: Option<u16>) -> EthernetHeader {
-    EthernetHeader { destination, source, tci, ether_type: 0x0800 }
+    EthernetHeader { destination, source, tci, ether_type: ether_type::IPV4 }
 }
 
 fn to(vid: u16, port: PortId) -> Result<Forward, Discard> {

@@ -33,23 +33,40 @@ impl Account {
 
     /// Pages were freed that `domain` may still have mapped.
     pub fn freed(&self, domain: DomId, pages: u32) {
+        self.freed_at(domain, pages, Instant::now());
+    }
+
+    fn freed_at(&self, domain: DomId, pages: u32, now: Instant) {
         let mut held = self.held.borrow_mut();
-        let entry = held.entry(domain).or_insert(Held { pages: 0, since: Instant::now() });
+        let entry = held.entry(domain).or_insert(Held { pages: 0, since: now });
+        // Before they are added: time that has passed forgives none of these.
+        entry.forgive(now);
         entry.pages = entry.pages.saturating_add(pages);
     }
 
     /// Whether `domain` may be granted new pages.
     pub fn check(&self, domain: DomId) -> Result<(), GrantError> {
+        self.check_at(domain, Instant::now())
+    }
+
+    fn check_at(&self, domain: DomId, now: Instant) -> Result<(), GrantError> {
         let mut held = self.held.borrow_mut();
         let Some(entry) = held.get_mut(&domain) else { return Ok(()) };
-        let forgiven = entry.since.elapsed().as_secs() / FORGIVEN.as_secs();
-        entry.since += FORGIVEN * u32::try_from(forgiven).unwrap_or(u32::MAX);
-        entry.pages = entry.pages.saturating_sub(u32::try_from(forgiven).unwrap_or(u32::MAX));
+        entry.forgive(now);
         if entry.pages == 0 {
             held.remove(&domain);
             return Ok(());
         }
         if entry.pages >= self.limit { Err(GrantError::NoSpace) } else { Ok(()) }
+    }
+}
+
+impl Held {
+    fn forgive(&mut self, now: Instant) {
+        let elapsed = now.saturating_duration_since(self.since);
+        let forgiven = u32::try_from(elapsed.as_secs() / FORGIVEN.as_secs()).unwrap_or(u32::MAX);
+        self.since += FORGIVEN * forgiven;
+        self.pages = self.pages.saturating_sub(forgiven);
     }
 }
 
@@ -65,5 +82,17 @@ mod tests {
         account.freed(DomId(1), 2);
         assert_eq!(account.check(DomId(1)), Err(GrantError::NoSpace));
         assert_eq!(account.check(DomId(2)), Ok(()));
+    }
+
+    #[test]
+    fn time_that_has_passed_forgives_nothing_that_is_freed_later() {
+        let account = Account::new(100);
+        let start = Instant::now();
+        let after = |seconds| start + Duration::from_secs(seconds);
+        account.freed_at(DomId(1), 1, start);
+        account.freed_at(DomId(1), 200, after(1000));
+        assert_eq!(account.check_at(DomId(1), after(1000)), Err(GrantError::NoSpace));
+        assert_eq!(account.check_at(DomId(1), after(1100)), Err(GrantError::NoSpace));
+        assert_eq!(account.check_at(DomId(1), after(1101)), Ok(()));
     }
 }

@@ -38,31 +38,37 @@ impl Devices {
     /// fired go into `out`.
     pub fn wait(&self, host: &Inner, timeout: Option<Duration>, out: &mut [PortId]) -> usize {
         let mut watched = self.watched.borrow_mut();
-        let mut ready: ArrayVec<bool, { MOST + 2 }> = ArrayVec::new();
+        let mut ready: ArrayVec<bool, MOST> = ArrayVec::new();
         let mut fds: ArrayVec<PollFd<'_>, { MOST + 2 }> = ArrayVec::new();
-        fds.push(PollFd::new(host.evtchn.as_fd(), PollFlags::POLLIN));
-        // A connection that is lost may stay readable for ever.
-        let flags = if host.store.is_alive() { PollFlags::POLLIN } else { PollFlags::empty() };
-        fds.push(PollFd::new(host.store.fd(), flags));
         for device in watched.iter().filter(|device| !device.masked) {
             fds.push(PollFd::new(device.fd.as_fd(), PollFlags::POLLIN));
+        }
+        fds.push(PollFd::new(host.evtchn.as_fd(), PollFlags::POLLIN));
+        // A connection that is lost stays readable for ever, and its POLLHUP is reported whether
+        // it is asked for or not.
+        if host.store.is_alive() {
+            fds.push(PollFd::new(host.store.fd(), PollFlags::POLLIN));
         }
         // A signal ends the wait too, and so does an error: the caller looks at everything again.
         if ppoll(&mut fds, timeout.map(TimeSpec::from_duration), None).unwrap_or(0) == 0 {
             return 0;
         }
-        ready.extend(fds.iter().map(|fd| fd.revents().is_some_and(|events| !events.is_empty())));
-        let mut count = 0;
+        let mut revents =
+            fds.iter().map(|fd| fd.revents().is_some_and(|events| !events.is_empty()));
+        let live = watched.iter().filter(|device| !device.masked).count();
+        ready.extend(revents.by_ref().take(live));
+        let event = revents.next() == Some(true);
         drop(fds);
+        let mut count = 0;
         let live = watched.iter_mut().filter(|device| !device.masked);
-        for (device, ready) in live.zip(&ready[2..]) {
-            if *ready && count < out.len() {
+        for (device, ready) in live.zip(ready) {
+            if ready && count < out.len() {
                 device.masked = true;
                 out[count] = device.id;
                 count += 1;
             }
         }
-        if ready[0] {
+        if event {
             count += fired(host, &mut out[count..]);
         }
         count

@@ -14,7 +14,7 @@ use super::devices::Devices;
 use super::error::XenError;
 use super::pool::Pool;
 use super::store::XenStore;
-use crate::gntdev::GrantCopySegment;
+use super::sys::Copies;
 
 /// Where gntalloc's limit is.
 const GNTALLOC_LIMIT: &str = "/sys/module/xen_gntalloc/parameters/limit";
@@ -50,7 +50,7 @@ pub(super) struct Inner {
     /// Ports that are bound.
     pub ports: RefCell<Vec<u32>>,
     /// Scratch space of a copy call.
-    pub segments: RefCell<Vec<GrantCopySegment>>,
+    pub copies: RefCell<Copies>,
 }
 
 /// A domain under Linux: the whole seam. Clones are the same domain; one thread.
@@ -77,6 +77,30 @@ impl Xen {
         raise_limit(limits.gntalloc_pages);
         let store = XenStore::open()?;
         let domid = store.domid()?;
+        Ok(Self::with(gntalloc, gntdev, evtchn, store, domid, limits))
+    }
+
+    /// Over devices that are none of Xen's.
+    #[cfg(test)]
+    pub(super) fn over(
+        gntalloc: File,
+        gntdev: File,
+        evtchn: File,
+        store: std::os::unix::net::UnixStream,
+    ) -> Xen {
+        let store = XenStore::over(store, Some(DomId::DOM0), super::store::TIMEOUT)
+            .expect("a socket can be made not to block");
+        Self::with(gntalloc, gntdev, evtchn, store, DomId::DOM0, Limits::default())
+    }
+
+    fn with(
+        gntalloc: File,
+        gntdev: File,
+        evtchn: File,
+        store: XenStore,
+        domid: DomId,
+        limits: Limits,
+    ) -> Xen {
         let inner = Inner {
             gntalloc,
             gntdev,
@@ -88,9 +112,9 @@ impl Xen {
             pool: Pool::default(),
             devices: Devices::default(),
             ports: RefCell::default(),
-            segments: RefCell::default(),
+            copies: RefCell::default(),
         };
-        Ok(Xen { inner: Rc::new(inner) })
+        Xen { inner: Rc::new(inner) }
     }
 
     /// The connection to the store. If it [is not alive](XenStore::is_alive) any more, a new

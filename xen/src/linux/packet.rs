@@ -27,6 +27,8 @@ const BATCH: usize = 32;
 const QUEUE: usize = 256;
 /// The longest frame: what receive offload makes of several.
 const LONGEST: usize = 65535 + 18;
+/// Room that is kept in front of each frame: the kernel takes a VLAN tag out, and it goes back in.
+const TAG: usize = 4;
 /// Bytes that the kernel keeps for us in each direction.
 const SOCKET_BYTES: i32 = 8 << 20;
 /// How often the link is looked at.
@@ -114,10 +116,11 @@ impl PacketPort {
             host: host.clone(),
             id,
             batch: RefCell::new(Batch::new()),
-            posted: RefCell::default(),
-            arrived: RefCell::default(),
-            leaving: RefCell::default(),
-            sent: RefCell::default(),
+            // As much as they ever hold: nothing is allocated for a frame.
+            posted: RefCell::new(VecDeque::with_capacity(BATCH)),
+            arrived: RefCell::new(VecDeque::with_capacity(BATCH)),
+            leaving: RefCell::new(VecDeque::with_capacity(QUEUE)),
+            sent: RefCell::new(VecDeque::with_capacity(QUEUE)),
             up: Cell::new(false),
             looked_at: Cell::new(Instant::default()),
         };
@@ -177,7 +180,7 @@ impl PacketPort {
         let mut posted = self.posted.borrow_mut();
         let mut batch = self.batch.borrow_mut();
         let targets = posted.iter_mut().map(|(buffer, headroom)| {
-            &mut buffer.stack_bytes_mut()[*headroom..*headroom + LONGEST]
+            &mut buffer.stack_bytes_mut()[*headroom + TAG..*headroom + TAG + LONGEST]
         });
         let count = match batch.receive(self.socket.as_fd(), targets) {
             Ok(count) => count,
@@ -194,20 +197,17 @@ impl PacketPort {
             if received.truncated || received.len < 14 {
                 continue;
             }
-            let mut frame = headroom..headroom + received.len;
+            let start = headroom + TAG;
+            let mut frame = start..start + received.len;
             let mut offload = vnet::parse(&received.header);
-            if let Some(tci) = received.tci {
-                if headroom < 4 {
-                    continue;
-                }
+            if let Some(tag) = received.tag {
                 // The tag goes back behind the addresses.
                 let bytes = buffer.stack_bytes_mut();
-                bytes.copy_within(headroom..headroom + 12, headroom - 4);
-                let [high, low] = tci.to_be_bytes();
-                bytes[headroom + 8..headroom + 12].copy_from_slice(&[0x81, 0x00, high, low]);
-                frame.start -= 4;
+                bytes.copy_within(start..start + 12, headroom);
+                bytes[headroom + 12..headroom + 12 + TAG].copy_from_slice(&tag);
+                frame.start = headroom;
                 if offload.needs_checksum {
-                    offload.checksum_start += 4;
+                    offload.checksum_start = offload.checksum_start.saturating_add(TAG as u16);
                 }
             }
             arrived.push_back(Arrival { buffer, frame, offload });
@@ -263,7 +263,8 @@ impl NicPort for PacketPort {
         frame: Range<usize>,
         offload: Offload,
     ) -> Result<(), Unsent<Buffer>> {
-        if !self.up.get() {
+        // A link comes up some time after the interface was set up, and nobody says so.
+        if !self.up.get() && !self.link() {
             return Err(Unsent { cause: NicError::NoLink, buffer });
         }
         if frame.len() > LONGEST {
@@ -278,6 +279,7 @@ impl NicPort for PacketPort {
     }
 
     fn kick(&self) {
+        self.link();
         self.drain();
     }
 
@@ -290,19 +292,19 @@ impl NicPort for PacketPort {
     }
 
     fn wanted(&self) -> (usize, usize) {
-        (BATCH - self.posted.borrow().len(), LONGEST)
+        (BATCH - self.posted.borrow().len(), TAG + LONGEST)
     }
 
     fn post(&self, buffer: Buffer, headroom: usize) -> Result<(), Buffer> {
         let mut posted = self.posted.borrow_mut();
-        if posted.len() >= BATCH || buffer.capacity() < headroom + LONGEST {
+        if posted.len() >= BATCH || buffer.capacity() < headroom + TAG + LONGEST {
             return Err(buffer);
         }
         posted.push_back((buffer, headroom));
         Ok(())
     }
 
-    /// A batch is fetched when the last one has been taken: at most [`BATCH`] frames, until new
+    /// A batch is fetched when the last one has been taken: at most 32 frames, until new
     /// buffers are posted.
     fn receive(&self) -> Option<Arrival<Buffer>> {
         if self.arrived.borrow().is_empty() {

@@ -14,8 +14,9 @@ use super::unit::Unit;
 pub(super) const CLASSES: [usize; 3] = [1, 3, MAX_SEGMENTS];
 /// Buffers of each class that are kept, private ones.
 const KEPT: [usize; 3] = [2048, 512, 512];
-/// Units of each class that are kept for one peer. One window of envelopes is 256 frames.
-const KEPT_FOR_PEER: [usize; 3] = [512, 128, 128];
+/// Units of each class that are kept for one peer: what a few busy connections have in flight.
+/// What is beyond is freed, which is held against the peer.
+const KEPT_FOR_PEER: [usize; 3] = [1024, 128, 192];
 
 /// The smallest class that has that many pages.
 pub(super) fn class_of(pages: usize) -> Option<usize> {
@@ -56,13 +57,17 @@ impl Pool {
         self.granted.borrow_mut().get_mut(&peer)?[class_of(pages)?].pop()
     }
 
-    /// Gives back a unit whose peer said that it is done with it.
+    /// Gives back a unit whose peer said that it is done with it. That is its word only: a unit
+    /// that is not kept is freed as if the peer had not said it. Else one that keeps all mapped
+    /// and says done could have us allocate without end.
     pub fn put_granted(&self, unit: Unit) {
         let Some(class) = class_of(unit.refs.len()) else { return };
         let mut granted = self.granted.borrow_mut();
         let kept = &mut granted.entry(unit.peer).or_default()[class];
         if kept.len() < KEPT_FOR_PEER[class] {
             kept.push(unit);
+        } else {
+            unit.abandon();
         }
     }
 

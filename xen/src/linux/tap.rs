@@ -100,8 +100,9 @@ impl Tap {
             mac,
             host: host.clone(),
             id,
-            posted: RefCell::default(),
-            sent: RefCell::default(),
+            // As much as it ever holds: nothing is allocated for a frame.
+            posted: RefCell::new(VecDeque::with_capacity(READY)),
+            sent: RefCell::new(VecDeque::with_capacity(READY)),
             gone: Cell::new(false),
             skip: Cell::new(0),
         })

@@ -2,7 +2,7 @@
 //! freed: all that gntalloc has.
 
 use std::io;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 
 use arrayvec::ArrayVec;
 use xenvelope_grant::seam::MAX_SEGMENTS;
@@ -18,7 +18,8 @@ pub(super) struct Unit {
     pub peer: Peer,
     pub refs: ArrayVec<Gref, MAX_SEGMENTS>,
     index: u64,
-    host: Rc<Inner>,
+    /// Not kept alive by this: the host's pool keeps units.
+    host: Weak<Inner>,
 }
 
 /// What an error of gntalloc's means.
@@ -40,7 +41,7 @@ impl Unit {
             .map_err(|error| grant_error(&error))?;
         match OwnPages::granted(&host.gntalloc, index, pages) {
             Ok(mapped) => {
-                Ok(Unit { pages: Some(mapped), peer, refs, index, host: Rc::clone(host) })
+                Ok(Unit { pages: Some(mapped), peer, refs, index, host: Rc::downgrade(host) })
             }
             Err(error) => {
                 let _ = sys::dealloc_grefs(&host.gntalloc, index, pages as u32);
@@ -59,7 +60,9 @@ impl Unit {
 
     /// It is freed without the peer's word that it is done with it.
     pub fn abandon(self) {
-        self.host.account.freed(self.peer.domid, self.refs.len() as u32);
+        if let Some(host) = self.host.upgrade() {
+            host.account.freed(self.peer.domid, self.refs.len() as u32);
+        }
     }
 }
 
@@ -67,7 +70,10 @@ impl Drop for Unit {
     fn drop(&mut self) {
         // Granted until no mapping of ours is left: the mapping first.
         self.pages = None;
-        free(&self.host, self.peer.domid, self.index, self.refs.len());
+        // With the host the device is closed, which frees what is left.
+        if let Some(host) = self.host.upgrade() {
+            free(&host, self.peer.domid, self.index, self.refs.len());
+        }
     }
 }
 

@@ -10,10 +10,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Deserialize;
 use toml::Spanned;
 use xenvelope_backend::{DefaultRoute, PairRoute};
+use xenvelope_service::interface::Interface;
 use xenvelope_service::settings::{SettingsError, Source};
 use xenvelope_switch::MacAddress;
 
-pub use values::{Interface, Mac, Within};
+pub use values::{Mac, Within};
 
 /// Everything that can be set.
 #[derive(Deserialize, Clone, Debug)]

@@ -3,19 +3,15 @@
 use std::io::{Result, Write};
 use std::path::Path;
 
+use xenvelope_service::interface::Interface;
 use xenvelope_service::settings::Settings;
 
-use crate::config::{Config, Interface, Route};
+use crate::config::{Config, Route};
 
 /// Says it.
 pub fn print(settings: &Settings<Config>, out: &mut impl Write) -> Result<()> {
     let (config, source) = (&settings.value, &settings.source);
-    let path = source.path().display();
-    if source.is_there() {
-        writeln!(out, "{path} is right.")?;
-    } else {
-        writeln!(out, "There is no {path}: everything has its default.")?;
-    }
+    writeln!(out, "{}", source.verdict())?;
     uplink(config, out)?;
     card(config, out)?;
     writeln!(

@@ -1,8 +1,7 @@
 //! The configuration: `etc/guest.toml` shows every key.
 
-use std::fmt;
-
 use serde::Deserialize;
+use xenvelope_service::interface::Interface;
 
 /// Everything that can be set.
 #[derive(Deserialize, Clone, PartialEq, Eq, Debug)]
@@ -30,7 +29,7 @@ impl Default for Config {
     fn default() -> Self {
         Config {
             vif: 0,
-            interface: Interface("xenv0".to_owned()),
+            interface: Interface::try_from("xenv0".to_owned()).expect("a name that Linux takes"),
             mtu: None,
             tso: true,
             envelopes: true,
@@ -38,39 +37,6 @@ impl Default for Config {
             persistent: true,
             take_over: false,
         }
-    }
-}
-
-/// The name of a network interface, as Linux takes it (`dev_valid_name`, `IFNAMSIZ`).
-#[derive(Deserialize, Clone, PartialEq, Eq, Debug)]
-#[serde(try_from = "String")]
-pub struct Interface(String);
-
-impl Interface {
-    /// The name.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Display for Interface {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl TryFrom<String> for Interface {
-    type Error = String;
-    fn try_from(text: String) -> Result<Interface, String> {
-        let bad = |byte: u8| !byte.is_ascii_graphic() || b"/:%".contains(&byte);
-        let length = (1..=15).contains(&text.len());
-        if !length || text.bytes().any(bad) || [".", ".."].contains(&text.as_str()) {
-            return Err(format!(
-                "{text:?} is no name of a network interface: 1 to 15 characters, without space, \
-                 slash, colon or percent sign"
-            ));
-        }
-        Ok(Interface(text))
     }
 }
 
@@ -152,7 +118,7 @@ mod tests {
     #[test]
     fn what_makes_no_sense_is_refused_with_its_line() {
         assert_eq!(read("vf = \"none\"").map(|config| config.vf), Ok(Vf::None));
-        let named = Vf::Named(Interface("eth1".to_owned()));
+        let named = Vf::Named(Interface::try_from("eth1".to_owned()).unwrap());
         assert_eq!(read("vf = \"eth1\"").map(|config| config.vf), Ok(named));
         for (text, line, says) in [
             ("vif = -1", 1, "-1"),

@@ -9,12 +9,7 @@ use crate::config::{Config, Vf};
 /// Says it.
 pub fn print(settings: &Settings<Config>, out: &mut impl Write) -> Result<()> {
     let (config, source) = (&settings.value, &settings.source);
-    let path = source.path().display();
-    if source.is_there() {
-        writeln!(out, "{path} is right.")?;
-    } else {
-        writeln!(out, "There is no {path}: everything has its default.")?;
-    }
+    writeln!(out, "{}", source.verdict())?;
     let stays = if config.persistent { "stays" } else { "goes" };
     let mtu = match config.mtu {
         Some(mtu) => format!("an MTU of {}", mtu.get()),

@@ -92,8 +92,8 @@ impl Finder {
 mod tests {
     use super::*;
 
-    use crate::config::Interface;
     use std::os::unix::fs::symlink;
+    use xenvelope_service::interface::Interface;
 
     const MAC: MacAddress = MacAddress([0, 0x16, 0x3e, 0, 0, 1]);
 

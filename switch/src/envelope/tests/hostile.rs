@@ -10,6 +10,7 @@ use super::super::{
 };
 use super::round_trip::{addresses, deliver_head, done, frame};
 use super::{DONE, UNTAGGED, plain, segment};
+use crate::ethernet::ether_type::IPV4;
 
 const HEAD: DeliverHead =
     DeliverHead { epoch: 1, sequence: 2, nonce: 3, tagged: false, want_done: false };
@@ -24,7 +25,7 @@ fn error(bytes: &[u8]) -> EnvelopeError {
 
 fn inline() -> Vec<u8> {
     let mut builder = EnvelopeBuilder::deliver(UNTAGGED, HEAD, None);
-    builder.push_inline(plain(0x0800, 30), &[9; 30]).unwrap();
+    builder.push_inline(plain(IPV4, 30), &[9; 30]).unwrap();
     builder.finish().to_vec()
 }
 
@@ -92,16 +93,16 @@ fn a_frame_cannot_hop_into_a_vlan_that_no_switch_has_seen() {
 #[test]
 fn a_segment_that_leaves_its_page_is_refused() {
     for (offset, len) in [(0, 0), (4096, 1), (4095, 2), (0, 4097), (u16::MAX, u16::MAX)] {
-        let bytes = granted(plain(0x0800, len.max(1)), &[segment(8, offset, len)]);
+        let bytes = granted(plain(IPV4, len.max(1)), &[segment(8, offset, len)]);
         assert_eq!(error(&bytes), EnvelopeError::Segment { offset, len });
     }
-    let bytes = granted(plain(0x0800, 1), &[segment(8, 4095, 1)]);
+    let bytes = granted(plain(IPV4, 1), &[segment(8, 4095, 1)]);
     assert!(Envelope::parse(&bytes).is_ok());
 }
 
 #[test]
 fn more_segments_than_a_frame_can_need_are_refused() {
-    let bytes = granted(plain(0x0800, 17), &[segment(8, 0, 1); 17]);
+    let bytes = granted(plain(IPV4, 17), &[segment(8, 0, 1); 17]);
     assert!(Envelope::parse(&bytes).is_ok());
     // 200 bytes of envelope, and one segment more.
     let mut bytes = changed(bytes, RECORD + 2, 18);
@@ -113,14 +114,14 @@ fn more_segments_than_a_frame_can_need_are_refused() {
 #[test]
 fn a_size_that_is_not_what_is_there_is_refused() {
     for (total, granted_len) in [(100, 99), (99, 100), (0, 16), (84, 100)] {
-        let bytes = granted(plain(0x0800, total), &[segment(8, 0, granted_len)]);
+        let bytes = granted(plain(IPV4, total), &[segment(8, 0, granted_len)]);
         assert!(matches!(error(&bytes), EnvelopeError::Sizes { .. }));
     }
     // An inline frame that claims more, or none of its bytes, or that only its headers are here.
     assert!(matches!(error(&changed(inline(), RECORD + 4, 31)), EnvelopeError::Sizes { .. }));
     assert!(matches!(error(&changed(inline(), RECORD + 3, 8)), EnvelopeError::Sizes { .. }));
     let mut builder = EnvelopeBuilder::deliver(UNTAGGED, HEAD, None);
-    builder.push_inline(plain(0x0800, 0), &[]).unwrap();
+    builder.push_inline(plain(IPV4, 0), &[]).unwrap();
     assert!(matches!(error(builder.finish()), EnvelopeError::Sizes { .. }));
 }
 
@@ -129,21 +130,21 @@ fn granted_data_without_its_tag_is_refused() {
     let tagged = DeliverHead { tagged: true, ..HEAD };
     for (len, right) in [(100, false), (115, false), (116, true), (117, false)] {
         let mut builder = EnvelopeBuilder::deliver(UNTAGGED, tagged, None);
-        builder.push_granted(plain(0x0800, 100), &[segment(8, 0, len)]).unwrap();
+        builder.push_granted(plain(IPV4, 100), &[segment(8, 0, len)]).unwrap();
         assert_eq!(Envelope::parse(builder.finish()).is_ok(), right, "{len}");
     }
     // Headers inline, and nothing granted but the tag.
     let mut builder = EnvelopeBuilder::deliver(UNTAGGED, tagged, None);
-    builder.push_granted_with_headers(plain(0x0800, 4), b"head", &[segment(8, 0, 16)]).unwrap();
+    builder.push_granted_with_headers(plain(IPV4, 4), b"head", &[segment(8, 0, 16)]).unwrap();
     assert!(matches!(error(builder.finish()), EnvelopeError::Sizes { .. }));
 }
 
 #[test]
 fn headers_that_are_missing_or_not_announced_are_refused() {
-    let bytes = changed(granted(plain(0x0800, 100), &[segment(8, 0, 100)]), RECORD + 3, 8);
+    let bytes = changed(granted(plain(IPV4, 100), &[segment(8, 0, 100)]), RECORD + 3, 8);
     assert!(matches!(error(&bytes), EnvelopeError::Sizes { .. }));
     let mut builder = EnvelopeBuilder::deliver(UNTAGGED, HEAD, None);
-    builder.push_granted_with_headers(plain(0x0800, 104), b"head", &[segment(8, 0, 100)]).unwrap();
+    builder.push_granted_with_headers(plain(IPV4, 104), b"head", &[segment(8, 0, 100)]).unwrap();
     let bytes = changed(builder.finish().to_vec(), RECORD + 3, 0);
     assert!(matches!(error(&bytes), EnvelopeError::Sizes { .. }));
 }
@@ -159,7 +160,7 @@ fn offload_that_leaves_the_frame_is_refused() {
         checksum_offset: 78,
     };
     let parse = |offload: Offload| {
-        let head = FrameHead { ether_type: 0x0800, total: 100, offload };
+        let head = FrameHead { ether_type: IPV4, total: 100, offload };
         Envelope::parse(&granted(head, &[segment(8, 0, 100)])).map(|_| ())
     };
     assert_eq!(parse(good), Ok(()));

@@ -13,6 +13,7 @@ use super::super::{
 };
 use super::{DONE, UNTAGGED, plain, segment};
 use crate::ethernet::MacAddress;
+use crate::ethernet::ether_type::IPV4;
 
 /// A frame to send, as its owner would describe it.
 #[derive(Clone, Debug)]
@@ -66,7 +67,7 @@ pub(super) fn frame(header: u16, tagged: bool) -> impl Strategy<Value = Frame> {
             offload.gso_size = if offload.gso_type == 0 { 0 } else { gso_size.max(1) };
         }
         // Types that cannot travel in an envelope have one of these upper halves.
-        let ether_type = if matches!(ether_type >> 8, 0x81 | 0x88) { 0x0800 } else { ether_type };
+        let ether_type = if matches!(ether_type >> 8, 0x81 | 0x88) { IPV4 } else { ether_type };
         Frame { head: FrameHead { ether_type, total, offload }, inline, segments }
     })
 }
@@ -163,7 +164,7 @@ fn what_is_within_the_inline_limit_always_fits() {
     let addresses = Addresses { tci: Some(10), ..UNTAGGED };
     let limit = EnvelopeBuilder::inline_limit();
     assert_eq!(limit, 174);
-    let mut head = plain(0x0800, limit as u16);
+    let mut head = plain(IPV4, limit as u16);
     head.offload.needs_checksum = true;
     head.offload.checksum_start = 18;
     let mut builder = EnvelopeBuilder::deliver(addresses, HEAD, Some(DONE));
@@ -180,11 +181,11 @@ fn a_frame_of_64_kib_fits_with_all_its_segments() {
     segments[MAX_SEGMENTS - 1] = segment(10, 0, 4094);
     let mut builder =
         EnvelopeBuilder::deliver(Addresses { tci: Some(10), ..UNTAGGED }, HEAD, Some(DONE));
-    builder.push_granted(plain(0x0800, 65535), &segments).unwrap();
+    builder.push_granted(plain(IPV4, 65535), &segments).unwrap();
     assert!(Envelope::parse(builder.finish()).is_ok());
     let too_many = vec![segment(9, 0, 1); MAX_SEGMENTS + 1];
     let mut builder = EnvelopeBuilder::deliver(UNTAGGED, HEAD, None);
-    assert_eq!(builder.push_granted(plain(0x0800, 18), &too_many), Err(EnvelopeFull));
+    assert_eq!(builder.push_granted(plain(IPV4, 18), &too_many), Err(EnvelopeFull));
 }
 
 #[test]
@@ -192,7 +193,7 @@ fn a_done_and_a_reset_take_no_frames_and_ask_for_nothing() {
     for mut builder in
         [EnvelopeBuilder::done(UNTAGGED, 1, DONE), EnvelopeBuilder::reset(UNTAGGED, 1)]
     {
-        assert_eq!(builder.push_inline(plain(0x0800, 1), &[1]), Err(EnvelopeFull));
+        assert_eq!(builder.push_inline(plain(IPV4, 1), &[1]), Err(EnvelopeFull));
         builder.want_done();
         assert!(Envelope::parse(builder.finish()).is_ok());
     }
@@ -201,7 +202,7 @@ fn a_done_and_a_reset_take_no_frames_and_ask_for_nothing() {
 #[test]
 fn a_done_can_be_asked_for_late() {
     let mut builder = EnvelopeBuilder::deliver(UNTAGGED, HEAD, None);
-    builder.push_inline(plain(0x0800, 1), &[1]).unwrap();
+    builder.push_inline(plain(IPV4, 1), &[1]).unwrap();
     builder.finish();
     builder.want_done();
     let Body::Deliver(deliver) = Envelope::parse(builder.finish()).unwrap().body else { panic!() };

@@ -11,8 +11,7 @@ use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes};
 
 use crate::evtchn::{self, BindInterdomain, BindUnboundPort};
 use crate::gntalloc::{self, Dealloc};
-use crate::gntdev::{self, DEST_GREF, GrantCopy, GrantCopySegment, SOURCE_GREF, UnmapGrantRef};
-use crate::linux::buffer::Buffer;
+use crate::gntdev::{self, GrantCopy, GrantCopySegment, UnmapGrantRef};
 
 /// A call with a structure that the kernel reads and may write.
 fn call<T: FromBytes + IntoBytes + Immutable>(
@@ -21,7 +20,7 @@ fn call<T: FromBytes + IntoBytes + Immutable>(
     argument: &mut T,
 ) -> io::Result<c_int> {
     // SAFETY: the numbers in this module belong to structures of type `T`, which hold no
-    // pointers but the one in `grant_copy`; any bytes that the kernel writes are a valid `T`.
+    // pointers but the one in `grant_copy`, whose caller answers for it; any bytes that the kernel writes are a valid `T`.
     unsafe { raw(device.as_raw_fd(), c_ulong::from(number), std::ptr::from_mut(argument).cast()) }
 }
 
@@ -38,6 +37,11 @@ fn words_for(head: usize, count: usize, each: usize) -> Vec<u64> {
     vec![0; (head + count * each).div_ceil(8)]
 }
 
+/// The kernel reads and writes the structure with one reference in it, however many it is to have.
+fn some(refs: &[Gref]) -> io::Result<()> {
+    if refs.is_empty() { Err(io::ErrorKind::InvalidInput.into()) } else { Ok(()) }
+}
+
 /// Allocates `refs.len()` pages, granted to `to`. The offset at which they can be mapped.
 pub(in crate::linux) fn alloc_grefs(
     device: &File,
@@ -45,6 +49,7 @@ pub(in crate::linux) fn alloc_grefs(
     writable: bool,
     refs: &mut [Gref],
 ) -> io::Result<u64> {
+    some(refs)?;
     // struct ioctl_gntalloc_alloc_gref: domid, flags, count, index, gref_ids[].
     let mut words = words_for(16, refs.len(), 4);
     let bytes = words.as_mut_bytes();
@@ -53,7 +58,7 @@ pub(in crate::linux) fn alloc_grefs(
     bytes[2..4].copy_from_slice(&flags.to_ne_bytes());
     bytes[4..8].copy_from_slice(&(refs.len() as u32).to_ne_bytes());
     let number = c_ulong::from(gntalloc::ALLOC);
-    // SAFETY: the buffer has room for as many references as `count` says.
+    // SAFETY: the buffer has room for as many references as `count` says, and for one at least.
     unsafe { raw(device.as_raw_fd(), number, words.as_mut_ptr().cast()) }?;
     let bytes = words.as_bytes();
     for (gref, id) in refs.iter_mut().zip(bytes[16..].as_chunks::<4>().0) {
@@ -69,6 +74,7 @@ pub(in crate::linux) fn dealloc_grefs(device: &File, index: u64, count: u32) -> 
 
 /// Makes pages of `from`'s mappable. The offset at which they can be mapped.
 pub(in crate::linux) fn map_grants(device: &File, from: DomId, refs: &[Gref]) -> io::Result<u64> {
+    some(refs)?;
     // struct ioctl_gntdev_map_grant_ref: count, pad, index, {domid, ref}[].
     let mut words = words_for(16, refs.len(), 8);
     words[0] = refs.len() as u64;
@@ -76,7 +82,7 @@ pub(in crate::linux) fn map_grants(device: &File, from: DomId, refs: &[Gref]) ->
         *word = u64::from(gref.0) << 32 | u64::from(from.0);
     }
     let number = c_ulong::from(gntdev::MAP_GRANT_REF);
-    // SAFETY: the buffer has as many references as `count` says.
+    // SAFETY: the buffer has as many references as `count` says, and one at least.
     unsafe { raw(device.as_raw_fd(), number, words.as_mut_ptr().cast()) }?;
     Ok(words[1])
 }
@@ -86,24 +92,15 @@ pub(in crate::linux) fn unmap_grants(device: &File, index: u64, count: u32) -> i
     call(device, gntdev::UNMAP_GRANT_REF, &mut UnmapGrantRef { index, count, pad: 0 }).map(drop)
 }
 
-/// Copies. The local ends of the segments lie in `buffers`, which nobody else touches for the time
-/// of the call.
-pub(in crate::linux) fn grant_copy(
+/// Carries out copies.
+///
+/// # Safety
+/// The local ends of the segments are memory that stays mapped, and that nobody else touches, for
+/// the time of the call.
+pub(super) unsafe fn grant_copy(
     device: &File,
     segments: &mut [GrantCopySegment],
-    buffers: &mut [Buffer],
 ) -> io::Result<()> {
-    let inside = |address: [u8; 8]| {
-        let address = u64::from_ne_bytes(address);
-        buffers.iter().any(|buffer| {
-            let pages = buffer.pages();
-            (pages.address(0)..pages.address(0) + pages.len() as u64).contains(&address)
-        })
-    };
-    debug_assert!(segments.iter().all(|segment| {
-        (segment.flags & SOURCE_GREF != 0 || inside(segment.source))
-            && (segment.flags & DEST_GREF != 0 || inside(segment.dest))
-    }));
     let count = segments.len() as u32;
     let mut argument = GrantCopy { count, pad: 0, segments: segments.as_mut_ptr() as u64 };
     call(device, gntdev::GRANT_COPY, &mut argument).map(drop)
@@ -270,4 +267,27 @@ pub(in crate::linux) fn set_interface_address(
     address[2..].copy_from_slice(&mac);
     request.value(&address);
     interface_call(socket, libc::SIOCSIFHWADDR as c_ulong, &mut request)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The kernel writes 24 bytes; a structure without a reference has 16.
+    #[test]
+    fn no_pages_are_never_asked_for() {
+        let device = File::open("/dev/null").unwrap();
+        let none = io::ErrorKind::InvalidInput;
+        let error = alloc_grefs(&device, DomId(1), true, &mut []).unwrap_err();
+        assert_eq!(error.kind(), none);
+        assert_eq!(map_grants(&device, DomId(1), &[]).unwrap_err().kind(), none);
+    }
+
+    #[test]
+    fn names_of_interfaces() {
+        for name in ["", "sixteen-letters!", "a/b", "a\0b"] {
+            assert!(Interface::named(name).is_err(), "{name:?}");
+        }
+        assert!(Interface::named("fifteen-letters").is_ok());
+    }
 }

@@ -19,8 +19,9 @@ pub(in crate::linux) struct Received {
     pub len: usize,
     /// `struct virtio_net_hdr`.
     pub header: [u8; HEADER],
-    /// The VLAN tag that the card or the kernel took out.
-    pub tci: Option<u16>,
+    /// The VLAN tag that the card or the kernel took out, as it was in the frame: a customer's
+    /// or a provider's (`TPID`, then tag control).
+    pub tag: Option<[u8; 4]>,
     /// It did not fit.
     pub truncated: bool,
 }
@@ -90,7 +91,7 @@ impl<const N: usize> Batch<N> {
     /// What came by message `index` of the last [`Batch::receive`].
     pub fn received(&self, index: usize) -> Received {
         let message = &self.messages[index];
-        let mut tci = None;
+        let mut tag = None;
         // SAFETY: the kernel has filled the message and its control buffer, which is ours and
         // aligned; the macros stay inside `msg_controllen`.
         unsafe {
@@ -104,7 +105,7 @@ impl<const N: usize> Batch<N> {
                 {
                     let data = libc::CMSG_DATA(control).cast::<tpacket_auxdata>().read_unaligned();
                     if data.tp_status & libc::TP_STATUS_VLAN_VALID != 0 {
-                        tci = Some(data.tp_vlan_tci);
+                        tag = Some(tag_of(&data));
                     }
                 }
                 control = libc::CMSG_NXTHDR(&raw const message.msg_hdr, control);
@@ -113,7 +114,7 @@ impl<const N: usize> Batch<N> {
         Received {
             len: (message.msg_len as usize).saturating_sub(HEADER),
             header: self.headers[index],
-            tci,
+            tag,
             truncated: message.msg_hdr.msg_flags & libc::MSG_TRUNC != 0,
         }
     }
@@ -143,6 +144,15 @@ impl<const N: usize> Batch<N> {
         };
         usize::try_from(sent).map_err(|_| io::Error::last_os_error())
     }
+}
+
+/// The tag that the kernel took out. It takes out providers' tags too; put back as a customer's,
+/// one would name a VLAN that nobody let its sender into.
+fn tag_of(data: &tpacket_auxdata) -> [u8; 4] {
+    let known = data.tp_status & libc::TP_STATUS_VLAN_TPID_VALID != 0;
+    let tpid = if known { data.tp_vlan_tpid } else { libc::ETH_P_8021Q as u16 };
+    let ([a, b], [c, d]) = (tpid.to_be_bytes(), data.tp_vlan_tci.to_be_bytes());
+    [a, b, c, d]
 }
 
 /// An address as nix has it.
@@ -181,4 +191,37 @@ fn option<T>(socket: BorrowedFd<'_>, level: c_int, name: c_int, value: &T) -> io
         libc::setsockopt(socket.as_raw_fd(), level, name, value, len)
     };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsFd as _;
+    use std::os::unix::net::UnixDatagram;
+
+    use super::*;
+
+    #[test]
+    fn a_batch_is_received_as_it_was_sent() {
+        let (one, other) = UnixDatagram::pair().unwrap();
+        let mut batch = Batch::<4>::new();
+        let frames = [&b"first"[..], b"second", b"longer than its place", b"4", b"too many"];
+        let all = frames.iter().zip(1..).map(|(frame, number)| ([number; HEADER], *frame));
+        assert_eq!(batch.send(one.as_fd(), all).unwrap(), 4);
+
+        let mut places = [[0; 10]; 8];
+        let targets = places.iter_mut().map(|place| &mut place[..]);
+        assert_eq!(batch.receive(other.as_fd(), targets).unwrap(), 4);
+        for (index, frame) in frames[..4].iter().enumerate() {
+            let got = batch.received(index);
+            let len = frame.len().min(10);
+            assert_eq!((got.len, got.truncated), (len, frame.len() > 10), "{index}");
+            assert_eq!(got.header, [index as u8 + 1; HEADER]);
+            assert_eq!(got.tag, None);
+            assert_eq!(places[index][..len], frame[..len]);
+        }
+        let targets = places.iter_mut().map(|place| &mut place[..]);
+        let nothing = batch.receive(other.as_fd(), targets).unwrap_err();
+        assert_eq!(nothing.kind(), io::ErrorKind::WouldBlock);
+        assert_eq!(batch.receive(other.as_fd(), std::iter::empty()).unwrap(), 0);
+    }
 }

@@ -83,3 +83,53 @@ impl Mirror {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+
+    use nix::sys::memfd::{MFdFlags, memfd_create};
+    use xenvelope_grant::Words as _;
+
+    use super::*;
+
+    fn shared(pages: usize) -> SharedPagesMap {
+        let file = File::from(memfd_create("shared", MFdFlags::empty()).unwrap());
+        file.set_len((pages * PAGE_SIZE) as u64).unwrap();
+        SharedPagesMap::new(&file, 0, pages, true).unwrap()
+    }
+
+    #[test]
+    fn each_byte_is_read_once_until_it_is_forgotten() {
+        let source = shared(2);
+        let mut mirror = Mirror::new(2).unwrap();
+        source.copy_in(PAGE_SIZE - 8, b"beforeit");
+        source.copy_in(PAGE_SIZE, b"after it");
+        let around = PAGE_SIZE - 3..PAGE_SIZE + 3;
+        assert_eq!(mirror.see(&source, around.clone()), b"eitaft");
+        source.copy_in(PAGE_SIZE - 8, b"CHANGED!");
+        source.copy_in(PAGE_SIZE, b"CHANGED!");
+        assert_eq!(mirror.see(&source, around.clone()), b"eitaft");
+        // What was read along with it, and what lies between two that were looked at.
+        assert_eq!(mirror.see(&source, PAGE_SIZE..PAGE_SIZE + 8), b"after it");
+        source.copy_in(PAGE_SIZE + 16, b"one more");
+        assert_eq!(mirror.see(&source, PAGE_SIZE + 24..PAGE_SIZE + 32), [0; 8]);
+        source.copy_in(PAGE_SIZE + 16, b"too late");
+        assert_eq!(mirror.see(&source, PAGE_SIZE + 16..PAGE_SIZE + 24), b"one more");
+        mirror.forget(1);
+        assert_eq!(mirror.see(&source, around), b"eitCHA");
+        assert_eq!(mirror.see(&source, 2 * PAGE_SIZE..2 * PAGE_SIZE), b"");
+    }
+
+    #[test]
+    fn what_is_shifted_is_what_was_seen() {
+        let source = shared(2);
+        let mut mirror = Mirror::new(2).unwrap();
+        source.copy_in(0, b"0123456789abcdef");
+        source.copy_in(PAGE_SIZE, b"........");
+        assert_eq!(mirror.see(&source, 0..4), b"0123");
+        source.copy_in(0, b"XXXXXXXX");
+        mirror.shift(&source, 0, 1, 11);
+        assert_eq!(mirror.see(&source, PAGE_SIZE..PAGE_SIZE + 11), b"0123456789a");
+    }
+}
