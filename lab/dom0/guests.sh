@@ -7,9 +7,10 @@
 #   vif=...      as in xl's configuration; `vif=stock` and `vif=ours` for the usual ones
 #   pci=BDF      a VF
 #   netfront=... options of the module xen-netfront
+#   extra=FOLDER what is in it is in the guest's image, too
 # It does not wait: see guest_up.
 guest_create() {
-    local name=$1 number=1 role=stock vcpus=1 memory=256 vif=stock pci= netfront= cpus= mac files
+    local name=$1 number=1 role=stock vcpus=1 memory=256 vif=stock pci= netfront= cpus= extra= mac files
     shift
     local "$@"
     mac=$(guest_mac "$number")
@@ -37,6 +38,7 @@ X
         cp /usr/local/bin/xenvelope-guest "$files/root/usr/local/bin/"
         agent_config "$number" "$mac" "$pci" >"$files/root/etc/xenvelope/guest.toml"
     fi
+    [ -z "$extra" ] || cp -r "$extra/." "$files/root/"
     # The kernel unpacks several archives, one after the other.
     (cd "$files/root" && find . | cpio -o -H newc 2>/dev/null) | cat /root/guest/guest.cpio - >"$files/initramfs"
     cat >"$files/config" <<X

@@ -12,3 +12,4 @@ logs=/var/log
 . /lab/dom0/guests.sh
 . /lab/dom0/network.sh
 . /lab/dom0/check.sh
+. /lab/dom0/page.sh

@@ -40,9 +40,10 @@ prepare_share() {
 
 refresh_share() {
     local program library
-    mkdir -p "$share"/{dom0,scenarios,bin,lib,etc}
+    mkdir -p "$share"/{dom0,scenarios,bin,lib,etc,docs}
     cp "$lab"/dom0/* "$share/dom0/"
     cp "$lab"/scenarios/* "$share/scenarios/"
+    cp "$top"/docs/*.md "$share/docs/"
     for program in xenvelope-lab xenvelope-backend xenvelope-guest; do
         [[ -e $binaries/$program ]] || continue
         cp "$binaries/$program" "$share/bin/$program.new" && mv "$share/bin/$program.new" "$share/bin/$program"
