@@ -31,9 +31,27 @@ struct Device {
 pub(super) struct Devices {
     watched: RefCell<ArrayVec<Device, MOST>>,
     next: std::cell::Cell<u32>,
+    /// In how many looks the store is taken to have nothing to say.
+    silent: std::cell::Cell<u8>,
 }
 
+/// Looks at the store that are left out when it had nothing to say: each is a system call. A wait
+/// that finds it readable ends that.
+const PATIENCE: u8 = 32;
+
 impl Devices {
+    /// Whether to look at the store.
+    pub fn ask_store(&self) -> bool {
+        let left = self.silent.get();
+        self.silent.set(left.saturating_sub(1));
+        left == 0
+    }
+
+    /// The store had nothing to say.
+    pub fn store_is_silent(&self) {
+        self.silent.set(PATIENCE);
+    }
+
     /// Waits until something is there or `timeout` is over. Ports of devices and of Xen's that
     /// fired go into `out`.
     pub fn wait(&self, host: &Inner, timeout: Option<Duration>, out: &mut [PortId]) -> usize {
@@ -58,6 +76,10 @@ impl Devices {
         let live = watched.iter().filter(|device| !device.masked).count();
         ready.extend(revents.by_ref().take(live));
         let event = revents.next() == Some(true);
+        if revents.next() == Some(true) {
+            self.silent.set(0);
+        }
+        drop(revents);
         drop(fds);
         let mut count = 0;
         let live = watched.iter_mut().filter(|device| !device.masked);
@@ -90,7 +112,7 @@ impl Xen {
     }
 
     /// Whether a descriptor has ended a wait and was not unmasked since.
-    pub(super) fn has_fired(&self, id: PortId) -> bool {
+    pub fn has_fired(&self, id: PortId) -> bool {
         let watched = self.inner.devices.watched.borrow();
         watched.iter().any(|device| device.id == id && device.masked)
     }

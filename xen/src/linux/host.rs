@@ -179,6 +179,14 @@ impl Store for Xen {
         self.inner.store.unwatch(token);
     }
     fn next<'o>(&self, out: &'o mut [u8]) -> Option<WatchEvent<'o>> {
-        self.inner.store.next(out)
+        let (store, devices) = (&self.inner.store, &self.inner.devices);
+        if !store.has_events() && !devices.ask_store() {
+            return None;
+        }
+        let event = store.next(out);
+        if event.is_none() {
+            devices.store_is_silent();
+        }
+        event
     }
 }

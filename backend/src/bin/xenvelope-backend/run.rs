@@ -184,8 +184,8 @@ impl Server<'_> {
             }
             if !busy {
                 self.backend.wait(self.report_at);
-                if self.signals.drain() {
-                    self.host.unmask_device(self.wake);
+                if self.backend.host().has_fired(self.wake) && self.signals.drain() {
+                    self.backend.host().unmask_device(self.wake);
                 }
             }
         }

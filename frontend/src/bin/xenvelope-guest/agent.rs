@@ -14,8 +14,10 @@ use crate::device;
 use crate::report::Report;
 use crate::vf::{Finder, Found};
 
-/// Frames that go to the stack in one turn, before the other way gets its own.
-const BUDGET: usize = 256;
+/// Frames each way in one turn. Few: what has been taken is on its way while the next are, and
+/// the two ends of a connection work at the same time. With a whole window in one turn they took
+/// turns, and each was idle half of the time.
+const BUDGET: usize = 8;
 /// How often the VF is looked for.
 const LOOK_FOR_VF: Duration = Duration::from_secs(1);
 
@@ -102,15 +104,16 @@ impl Agent {
     fn take_from_stack(&mut self) -> bool {
         let Some(tap) = &self.tap else { return false };
         tap.refill(&self.host, FRAME_AT);
-        let mut any = false;
+        let mut taken = 0;
         // What is not read, since there is no room or nothing to read it into, ends no wait.
-        while self.frontend.can_send()
+        while taken < BUDGET
+            && self.frontend.can_send()
             && let Some(arrival) = tap.receive()
         {
-            any = true;
+            taken += 1;
             self.frontend.send(arrival.buffer, arrival.frame, arrival.offload);
         }
-        any
+        taken > 0
     }
 
     fn give_to_stack(&mut self) -> bool {

@@ -93,7 +93,7 @@ impl Program<'_> {
 
     /// After each wait: the signals' watcher is armed again if it has fired.
     fn heard_signals(&self) {
-        if self.signals.drain() {
+        if self.host.has_fired(self.wake) && self.signals.drain() {
             self.host.unmask_device(self.wake);
         }
         if self.signals.take_reload() {
