@@ -3,6 +3,7 @@
 #![deny(unsafe_code)]
 
 mod console;
+mod forge;
 mod grants;
 mod privcmd;
 mod rtt;
@@ -65,6 +66,8 @@ enum Command {
         #[arg(long)]
         udp: bool,
     },
+    /// In a guest with a VF of its own: envelopes in another guest's name, to one that knows it.
+    ForgeEnvelopes(forge::Forger),
     /// In dom0: run a command in a guest by its console; prints its output, exits with its status.
     InGuest(console::Options),
     /// In dom0: which domains the entries of a guest's grant table name.
@@ -98,6 +101,7 @@ fn main() -> std::process::ExitCode {
             udp::flood(to, size, Duration::from_secs(seconds))
         }
         Command::Rtt { to, count, udp } => rtt::measure(to, count, udp),
+        Command::ForgeEnvelopes(forger) => forger.run(),
         Command::InGuest(options) => console::run(&options),
         Command::GrantEntries(options) => grants::print(&options),
         Command::AwaitText { file, text, limit } => {

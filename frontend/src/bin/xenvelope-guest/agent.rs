@@ -14,10 +14,11 @@ use crate::device;
 use crate::report::Report;
 use crate::vf::{Finder, Found};
 
-/// Frames each way in one turn. Few: what has been taken is on its way while the next are, and
-/// the two ends of a connection work at the same time. With a whole window in one turn they took
-/// turns, and each was idle half of the time.
-const BUDGET: usize = 8;
+/// Frames each way in one turn, and bytes after which there are no more of them. Not all that is
+/// there: what has been taken is on its way while the next is. With a whole window in one turn the
+/// two ends of a connection took turns, and each was idle half of the time.
+const FRAMES: usize = 64;
+const BYTES: usize = 512 << 10;
 /// How often the VF is looked for.
 const LOOK_FOR_VF: Duration = Duration::from_secs(1);
 
@@ -104,25 +105,31 @@ impl Agent {
     fn take_from_stack(&mut self) -> bool {
         let Some(tap) = &self.tap else { return false };
         tap.refill(&self.host, FRAME_AT);
-        let mut taken = 0;
+        let (mut taken, mut bytes) = (0, 0);
         // What is not read, since there is no room or nothing to read it into, ends no wait.
-        while taken < BUDGET
+        while taken < FRAMES
+            && bytes < BYTES
             && self.frontend.can_send()
             && let Some(arrival) = tap.receive()
         {
             taken += 1;
+            bytes += arrival.frame.len();
             self.frontend.send(arrival.buffer, arrival.frame, arrival.offload);
         }
         taken > 0
     }
 
     fn give_to_stack(&mut self) -> bool {
-        let mut given = 0;
+        let (mut given, mut bytes) = (0, 0);
         let Agent { frontend, tap, refused, .. } = self;
         let Some(tap) = tap else { return false };
-        while given < BUDGET && frontend.received() > 0 {
+        while given < FRAMES && bytes < BYTES && frontend.received() > 0 {
             given += 1;
-            if frontend.receive(|bytes, offload| tap.write(bytes, offload)) == Some(false) {
+            let write = |frame: &[u8], offload| {
+                bytes += frame.len();
+                tap.write(frame, offload)
+            };
+            if frontend.receive(write) == Some(false) {
                 *refused += 1;
             }
         }
