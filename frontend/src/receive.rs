@@ -10,6 +10,7 @@
 //! a channel waits for our done. (From netif to the VF: see `crate::transmit`.)
 
 mod envelopes;
+mod inbox;
 
 use alloc::vec::Vec;
 use core::ops::Range;

@@ -2,12 +2,14 @@
 #![allow(unsafe_code)]
 
 mod copy;
+mod exchange;
 mod ioctl;
 mod mapping;
 mod message;
 mod mirror;
 
 pub(super) use copy::Copies;
+pub(super) use exchange::{Exchange, FRAMES};
 pub(super) use ioctl::{
     alloc_grefs, bind_interdomain, bind_unbound, dealloc_grefs, interface_address, interface_flags,
     map_grants, notify, reset_ports, set_interface_address, set_interface_flags, set_interface_mtu,

@@ -3,7 +3,6 @@
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::fs::{File, OpenOptions};
-use std::io::{IoSlice, IoSliceMut, Read, Write};
 use std::ops::Range;
 use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt;
@@ -17,6 +16,7 @@ use xenvelope_grant::seam::{
 use super::buffer::Buffer;
 use super::error::XenError;
 use super::host::Xen;
+use super::sys::Exchange;
 use super::{sys, vnet};
 
 /// `TUN_F_CSUM`, `TUN_F_TSO4`, `TUN_F_TSO6` (`include/uapi/linux/if_tun.h`).
@@ -53,7 +53,12 @@ pub struct Tap {
     mac: [u8; 6],
     host: Xen,
     id: PortId,
+    exchange: Box<RefCell<Exchange>>,
     posted: RefCell<VecDeque<(Buffer, usize)>>,
+    /// Read, and not handed out yet.
+    arrived: RefCell<VecDeque<Arrival<Buffer>>>,
+    /// To be written at the next kick.
+    leaving: RefCell<VecDeque<(Buffer, Range<usize>, Offload)>>,
     sent: RefCell<VecDeque<Buffer>>,
     gone: Cell<bool>,
     /// How many more times it is not read: reading nothing is a system call too.
@@ -91,6 +96,8 @@ impl Tap {
                 .map_err(failed("cannot be set up"))?;
         }
         let mac = sys::interface_address(control, name).map_err(failed("has no MAC address"))?;
+        let exchange =
+            Exchange::new().map_err(failed("io_uring (Linux 5.11 or later) is not to be had"))?;
         let id = host.watch_fd(file.as_fd()).ok_or_else(|| {
             failed("too many descriptors")(std::io::ErrorKind::QuotaExceeded.into())
         })?;
@@ -101,8 +108,11 @@ impl Tap {
             host: host.clone(),
             id,
             // As much as it ever holds: nothing is allocated for a frame.
+            exchange: Box::new(RefCell::new(exchange)),
             posted: RefCell::new(VecDeque::with_capacity(READY)),
-            sent: RefCell::new(VecDeque::with_capacity(READY)),
+            arrived: RefCell::new(VecDeque::with_capacity(READY)),
+            leaving: RefCell::new(VecDeque::with_capacity(sys::FRAMES)),
+            sent: RefCell::new(VecDeque::with_capacity(2 * sys::FRAMES)),
             gone: Cell::new(false),
             skip: Cell::new(0),
         })
@@ -113,24 +123,62 @@ impl Tap {
         &self.name
     }
 
-    /// Hands one frame to the stack. Whether it took it: not if it is down, or has no room.
-    pub fn write(&self, frame: &[u8], offload: Offload) -> bool {
-        let header = vnet::build(&offload, frame);
-        let mut file = &self.file;
-        match file.write_vectored(&[IoSlice::new(&header), IoSlice::new(frame)]) {
-            // A frame is taken whole or not at all.
-            Ok(len) => {
-                // The stack may have answered.
-                self.skip.set(0);
-                len > 0
-            }
+    /// Hands frames to the stack, as many as go in one call, and takes what it has sent meanwhile:
+    /// [`NicPort::receive`] hands that out. How many the stack took, and how many it did not: it
+    /// is down, or has no room.
+    pub fn exchange<'f>(
+        &self,
+        frames: impl Iterator<Item = (&'f [u8], Offload)>,
+    ) -> (usize, usize) {
+        let frames = frames.map(|(frame, offload)| (vnet::build(&offload, frame), frame));
+        let (mut posted, mut exchange) = (self.posted.borrow_mut(), self.exchange.borrow_mut());
+        // Only as many as can be handed out before the next call.
+        let free = READY.saturating_sub(self.arrived.borrow().len());
+        let targets = posted.iter_mut().take(free).map(|(buffer, headroom)| {
+            &mut buffer.stack_bytes_mut()[*headroom..*headroom + LONGEST]
+        });
+        let count = match exchange.run(&self.file, frames, targets) {
+            Ok(count) => count,
             Err(error) => {
-                // EBADFD: somebody has deleted it.
-                self.gone.set(error.raw_os_error() == Some(libc::EBADFD));
-                tracing::trace!(tap = self.name, %error, len = frame.len(), "frame not taken");
-                false
+                tracing::error!(tap = self.name, %error, "no frames to or from the stack");
+                return (0, 0);
+            }
+        };
+        let mut refused = 0;
+        for index in 0..count.written {
+            if let Err(error) = exchange.written(index) {
+                self.note(&error);
+                refused += 1;
             }
         }
+        let mut arrived = self.arrived.borrow_mut();
+        let before = arrived.len();
+        for index in 0..count.read {
+            let Some((buffer, headroom)) = posted.pop_front() else { break };
+            match exchange.read(index) {
+                Ok((len, header)) if len > 0 => {
+                    let frame = headroom..headroom + len;
+                    arrived.push_back(Arrival { buffer, frame, offload: vnet::parse(&header) });
+                }
+                other => {
+                    if let Err(error) = other {
+                        self.note(&error);
+                    }
+                    posted.push_back((buffer, headroom));
+                }
+            }
+        }
+        if arrived.len() < before + count.read {
+            // It has been emptied.
+            self.skip.set(PATIENCE);
+            self.host.unmask_device(self.id);
+        }
+        (count.written - refused, refused)
+    }
+
+    /// EBADFD: somebody has deleted it.
+    fn note(&self, error: &std::io::Error) {
+        self.gone.set(error.raw_os_error() == Some(libc::EBADFD));
     }
 }
 
@@ -161,28 +209,40 @@ impl NicPort for Tap {
         self.host.unmask_device(self.id);
     }
 
-    /// The stack takes it at once: a TAP has no call for more than one frame.
     fn send(
         &self,
         buffer: Buffer,
         frame: Range<usize>,
         offload: Offload,
     ) -> Result<(), Unsent<Buffer>> {
-        if !self.write(&buffer.stack_bytes()[frame], offload) {
-            return Err(Unsent { cause: NicError::NoLink, buffer });
+        let mut leaving = self.leaving.borrow_mut();
+        if leaving.len() >= sys::FRAMES {
+            return Err(Unsent { cause: NicError::Full, buffer });
         }
-        self.sent.borrow_mut().push_back(buffer);
+        leaving.push_back((buffer, frame, offload));
         Ok(())
     }
 
-    fn kick(&self) {}
+    /// Frames that the stack does not take are lost as on a wire.
+    fn kick(&self) {
+        let mut leaving = self.leaving.borrow_mut();
+        if leaving.is_empty() {
+            return;
+        }
+        self.exchange(
+            leaving
+                .iter()
+                .map(|(buffer, frame, offload)| (&buffer.stack_bytes()[frame.clone()], *offload)),
+        );
+        self.sent.borrow_mut().extend(leaving.drain(..).map(|(buffer, ..)| buffer));
+    }
 
     fn completed(&self) -> Option<Buffer> {
         self.sent.borrow_mut().pop_front()
     }
 
     fn in_flight(&self) -> usize {
-        self.sent.borrow().len()
+        self.leaving.borrow().len() + self.sent.borrow().len()
     }
 
     fn wanted(&self) -> (usize, usize) {
@@ -199,32 +259,14 @@ impl NicPort for Tap {
     }
 
     fn receive(&self) -> Option<Arrival<Buffer>> {
-        let skip = self.skip.get();
-        if skip > 0 && !self.host.has_fired(self.id) {
-            self.skip.set(skip - 1);
-            return None;
-        }
-        let mut posted = self.posted.borrow_mut();
-        let (mut buffer, headroom) = posted.pop_front()?;
-        let mut header = [0; vnet::HEADER];
-        let mut file = &self.file;
-        let read = {
-            let frame = &mut buffer.stack_bytes_mut()[headroom..headroom + LONGEST];
-            file.read_vectored(&mut [IoSliceMut::new(&mut header), IoSliceMut::new(frame)])
-        };
-        match read {
-            Ok(len) if len > vnet::HEADER => {
-                let frame = headroom..headroom + len - vnet::HEADER;
-                Some(Arrival { buffer, frame, offload: vnet::parse(&header) })
+        if self.arrived.borrow().is_empty() {
+            let skip = self.skip.get();
+            if skip > 0 && !self.host.has_fired(self.id) {
+                self.skip.set(skip - 1);
+                return None;
             }
-            other => {
-                let error = other.err().and_then(|error| error.raw_os_error());
-                self.gone.set(error == Some(libc::EBADFD));
-                self.skip.set(PATIENCE);
-                self.host.unmask_device(self.id);
-                posted.push_front((buffer, headroom));
-                None
-            }
+            self.exchange(std::iter::empty());
         }
+        self.arrived.borrow_mut().pop_front()
     }
 }

@@ -120,20 +120,21 @@ impl Agent {
     }
 
     fn give_to_stack(&mut self) -> bool {
-        let (mut given, mut bytes) = (0, 0);
         let Agent { frontend, tap, refused, .. } = self;
         let Some(tap) = tap else { return false };
-        while given < FRAMES && bytes < BYTES && frontend.received() > 0 {
-            given += 1;
-            let write = |frame: &[u8], offload| {
-                bytes += frame.len();
-                tap.write(frame, offload)
-            };
-            if frontend.receive(write) == Some(false) {
-                *refused += 1;
-            }
+        if frontend.received() == 0 {
+            return false;
         }
-        given > 0
+        let mut bytes = 0;
+        let frames = frontend.frames().take_while(|(frame, _)| {
+            let room = bytes < BYTES;
+            bytes += frame.len();
+            room
+        });
+        let (taken, dropped) = tap.exchange(frames);
+        *refused += dropped as u64;
+        frontend.taken(taken + dropped);
+        true
     }
 
     /// Bonds the VF when it is there, and lets it go when it is not.

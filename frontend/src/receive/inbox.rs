@@ -1,0 +1,42 @@
+//! Received frames that wait for the stack, several at a time: for a stack that takes many with one
+//! call.
+
+use xenvelope_grant::seam::{Buffer, Hypervisor, NicPort, Offload};
+
+use super::Received;
+use crate::interface::Frontend;
+
+impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
+    /// The frames that wait for the stack, oldest first, Ethernet header included. One that
+    /// cannot be read any more is empty.
+    pub fn frames(&self) -> impl Iterator<Item = (&[u8], Offload)> {
+        self.inbox.iter().map(|received| match received {
+            Received::Owned { buffer, frame, offload } => {
+                (&buffer.stack_bytes()[frame.clone()], *offload)
+            }
+            Received::Area { frame, offload, .. } => {
+                let driver = self.driver.as_ref();
+                let bytes = driver.and_then(|driver| driver.receive.bytes(frame.clone()));
+                (bytes.unwrap_or_default(), *offload)
+            }
+        })
+    }
+
+    /// The stack has taken the oldest `count` of [`Frontend::frames`].
+    pub fn taken(&mut self, count: usize) {
+        for received in self.inbox.drain(..count.min(self.inbox.len())) {
+            self.counters.delivered.frames += 1;
+            match received {
+                Received::Owned { frame, .. } => {
+                    self.counters.delivered.bytes += frame.len() as u64;
+                }
+                Received::Area { frame, end, .. } => {
+                    self.counters.delivered.bytes += frame.len() as u64;
+                    if let Some(driver) = &mut self.driver {
+                        driver.receive.release(end);
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! Many frames to and from a TAP with one system call, by io_uring: a TAP has no call of its own
+//! for more than one.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::AsRawFd;
+
+use io_uring::{IoUring, opcode, types};
+use nix::libc::{self, iovec};
+
+use crate::linux::vnet::HEADER;
+
+/// Frames one way of one call.
+pub(in crate::linux) const FRAMES: usize = 64;
+/// Places for both ways.
+const PLACES: usize = 2 * FRAMES;
+
+/// What one exchange needs, kept from one to the next.
+pub(in crate::linux) struct Exchange {
+    ring: IoUring,
+    vectors: Box<[[iovec; 2]; PLACES]>,
+    headers: Box<[[u8; HEADER]; PLACES]>,
+    results: Box<[i32; PLACES]>,
+}
+
+/// How many frames were to go each way.
+#[derive(Clone, Copy, Default)]
+pub(in crate::linux) struct Exchanged {
+    pub written: usize,
+    pub read: usize,
+}
+
+const NOWHERE: iovec = iovec { iov_base: std::ptr::null_mut(), iov_len: 0 };
+
+impl Exchange {
+    pub fn new() -> io::Result<Exchange> {
+        let ring = IoUring::new(PLACES as u32)?;
+        Ok(Exchange {
+            ring,
+            vectors: Box::new([[NOWHERE; 2]; PLACES]),
+            headers: Box::new([[0; HEADER]; PLACES]),
+            results: Box::new([0; PLACES]),
+        })
+    }
+
+    fn place(&mut self, index: usize, bytes: *mut u8, len: usize) {
+        let header = iovec { iov_base: self.headers[index].as_mut_ptr().cast(), iov_len: HEADER };
+        self.vectors[index] = [header, iovec { iov_base: bytes.cast(), iov_len: len }];
+    }
+
+    /// Writes up to [`FRAMES`] frames, each with its `virtio_net_hdr`, then reads up to as many
+    /// into `targets`: what is there, without waiting. If the ring itself fails the process ends.
+    pub fn run<'f, 't>(
+        &mut self,
+        tap: &File,
+        frames: impl Iterator<Item = ([u8; HEADER], &'f [u8])>,
+        targets: impl Iterator<Item = &'t mut [u8]>,
+    ) -> io::Result<Exchanged> {
+        let mut count = Exchanged::default();
+        for (header, frame) in frames.take(FRAMES) {
+            self.headers[count.written] = header;
+            // Only read from: an `iovec` is the same for both ways.
+            self.place(count.written, frame.as_ptr().cast_mut(), frame.len());
+            count.written += 1;
+        }
+        for target in targets.take(FRAMES) {
+            self.place(FRAMES + count.read, target.as_mut_ptr(), target.len());
+            count.read += 1;
+        }
+        let tap = types::Fd(tap.as_raw_fd());
+        let mut queue = self.ring.submission();
+        for index in 0..count.written {
+            let entry = opcode::Writev::new(tap, self.vectors[index].as_ptr(), 2)
+                .rw_flags(libc::RWF_NOWAIT)
+                .build()
+                .user_data(index as u64);
+            // SAFETY: see below; the queue has room for all places.
+            if unsafe { queue.push(&entry) }.is_err() {
+                break;
+            }
+        }
+        for index in FRAMES..FRAMES + count.read {
+            let entry = opcode::Readv::new(tap, self.vectors[index].as_ptr(), 2)
+                .rw_flags(libc::RWF_NOWAIT)
+                .build()
+                .user_data(index as u64);
+            // SAFETY: the entries name our own headers, frames that are borrowed and targets that
+            // are borrowed exclusively until this function returns, and it does not before the
+            // kernel has completed all of them.
+            if unsafe { queue.push(&entry) }.is_err() {
+                break;
+            }
+        }
+        let mut left = queue.len();
+        drop(queue);
+        while left > 0 {
+            // Nothing waits: a TAP that cannot go on says EAGAIN.
+            if let Err(error) = self.ring.submit_and_wait(left)
+                && !matches!(
+                    error.raw_os_error(),
+                    Some(libc::EINTR | libc::EAGAIN | libc::EBUSY | libc::ENOMEM)
+                )
+            {
+                // The kernel may hold addresses of the caller's that this function has promised
+                // to give back: it must not return, nor unwind.
+                tracing::error!(%error, "io_uring has failed, this process ends");
+                std::process::abort();
+            }
+            for done in self.ring.completion() {
+                if let Some(result) = self.results.get_mut(done.user_data() as usize) {
+                    *result = done.result();
+                }
+                left -= 1;
+            }
+        }
+        Ok(count)
+    }
+
+    /// What became of frame `index` of those that were written.
+    pub fn written(&self, index: usize) -> io::Result<usize> {
+        result(self.results[index])
+    }
+
+    /// What was read into target `index`: how many bytes of a frame, and its `virtio_net_hdr`.
+    pub fn read(&self, index: usize) -> io::Result<(usize, [u8; HEADER])> {
+        let len = result(self.results[FRAMES + index])?;
+        Ok((len.saturating_sub(HEADER), self.headers[FRAMES + index]))
+    }
+}
+
+fn result(result: i32) -> io::Result<usize> {
+    usize::try_from(result).map_err(|_| io::Error::from_raw_os_error(-result))
+}
