@@ -110,7 +110,7 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
         now: Instant,
     ) -> Result<(), DropReason> {
         let head = deliver.head;
-        // Our channel vouches for the sender; it has no reason to tag.
+        // A tag means that the frames are granted to another guest, not to us.
         if head.tagged {
             return Err(DropReason::Malformed);
         }

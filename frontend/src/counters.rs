@@ -202,6 +202,8 @@ pub struct Counters {
     pub pinned: u64,
     /// Bytes that we moved to put a received frame into one piece.
     pub linearised_bytes: u64,
+    /// Bytes of tags that were copied with frames.
+    pub tag_bytes: u64,
     /// Dones that were not believed.
     pub bad_dones: u64,
     /// Frames that took another way since the VF went away before they had left.

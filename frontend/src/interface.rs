@@ -25,13 +25,20 @@ use crate::receive::{Batch, Received};
 use crate::transmit::OpenEnvelope;
 
 /// What can be set for an interface.
+///
+/// On a slow or crowded host, where a guest that is alive may not run for a while, these matter:
+/// `done_timeout`, beyond which frames to it are lost; `table_stale`, beyond which all frames take
+/// the default route; and `hold_timeout`, beyond which frames of a flow that changes its route may
+/// overtake each other. Longer ones cost little: a peer that is really gone holds its quota of
+/// memory for longer, and frames take another way later.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Config {
     /// Number of the interface in its guest: `device/vif/N`.
     pub handle: u32,
     /// Whether envelopes are offered. Without them this is a netif frontend like any other.
     pub envelopes: bool,
-    /// After how long without a done a grant is taken back.
+    /// After how long without a done a grant to another guest is taken back. Frames that it has
+    /// not copied by then are lost. The driver domain has twenty times as long.
     pub done_timeout: Duration,
     /// For how long a done may wait for an envelope to ride on.
     pub done_delay: Duration,
@@ -160,6 +167,11 @@ pub struct Frontend<H: Hypervisor, N: NicPort<Buf = H::Buf>> {
 pub(crate) const OUTBOX: usize = 512;
 /// Frames that wait for the stack.
 pub(crate) const INBOX: usize = 2048;
+/// How many times longer than others the driver domain may take to say done. What is granted to it
+/// bears no tag: if a reference were used again while an envelope that names it waits in its
+/// channel, the newer frame's bytes would be delivered. The channel itself loses nothing, so there
+/// is hardly anything to take back.
+const PATIENCE: u32 = 20;
 /// How often a route that is to drain is looked at.
 const HOLDING: Duration = Duration::from_micros(500);
 /// How often outstanding grants and the table's heartbeat are looked at.
@@ -355,9 +367,10 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
 
     /// Takes back what no done came for, and tries again what was pinned.
     fn expire(&mut self, now: Instant) {
-        let Self { host, peers, counters, config, table, last_peer, .. } = self;
-        let timeout = config.done_timeout.as_nanos() as u64;
-        let deadline = Instant(now.0.saturating_sub(timeout));
+        let Self { host, peers, counters, config, control, driver, table, last_peer, .. } = self;
+        let before = |timeout: Duration| Instant(now.0.saturating_sub(timeout.as_nanos() as u64));
+        let deadline = before(config.done_timeout);
+        let patient_deadline = before(config.done_timeout.saturating_mul(PATIENCE));
         for (key, peer) in peers.iter_mut() {
             let still_there = |(mac, vid)| {
                 let table = table.as_ref().filter(|table| table.fresh);
@@ -365,14 +378,21 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
                     .and_then(|table| table.reader.lookup(mac, vid))
                     .is_some_and(|entry| entry.peer == key)
             };
-            // One address is enough: the driver domain stands for many.
-            let gone = !last_peer.iter().any(|(address, of)| *of == key && still_there(*address));
+            let is_driver_domain = key.domid == control.backend;
+            let gone = if is_driver_domain {
+                // Who it is does not hang on the table. When that is not believed the driver domain
+                // is only slow, and will read what is in its channel.
+                driver.is_none()
+            } else {
+                !last_peer.iter().any(|(address, of)| *of == key && still_there(*address))
+            };
             if gone {
                 counters.timed_out += peer.send.outstanding() as u64;
                 peer.take_back_all(host, counters);
                 // What is kept granted to it, where granting is not for the moment, goes too.
                 host.forget(key);
             }
+            let deadline = if is_driver_domain { patient_deadline } else { deadline };
             while let Some(out) = peer.send.expired(deadline) {
                 counters.timed_out += 1;
                 peer.take_back(host, out, counters);

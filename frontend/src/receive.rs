@@ -72,8 +72,10 @@ struct Copying {
     total: usize,
     offload: Offload,
     from: Peer,
-    /// The tag that must be found in front, on a path that cannot vouch for the source.
+    /// The tag that must be found in front.
     tag: Option<Tag>,
+    /// It came by a path that cannot vouch for the source.
+    unvouched: bool,
     /// Which envelope of this batch it came in.
     envelope: u32,
     /// Bytes after the Ethernet header that came inside the envelope.

@@ -54,7 +54,7 @@ pub struct Arguments {
     #[arg(long)]
     pub ideal: bool,
 
-    /// The card does not check source addresses, so envelopes through it bear tags
+    /// The card does not check source addresses, so nothing travels inline through it
     #[arg(long)]
     pub no_anti_spoof: bool,
 

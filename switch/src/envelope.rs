@@ -49,6 +49,10 @@
 //! - **Granted with headers inline**: its first bytes are in the record, its segments hold the
 //!   rest (after a tag, as before). What a switch inspected is what is delivered.
 //!
+//! Data that is granted to another guest is tagged on every path, but for frames with headers
+//! inline on a path that vouches for the source. Inline frames may stand beside tagged ones; a
+//! receiver takes them, and headers inline, only where the path vouches.
+//!
 //! # What is refused
 //! All that is not as above, and: an envelope in an envelope; a VLAN tag as a frame's EtherType,
 //! which would put the frame into a VLAN that no switch on the way has seen; a segment that is
@@ -137,7 +141,7 @@ pub struct FrameHead {
 }
 
 /// The proof that granted data belongs to an envelope: only who can write the sender's page can
-/// put it there.
+/// put it there, and a reference that has been used again by then names a page with another tag.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Tag {
     /// The sender's epoch with this peer.

@@ -137,8 +137,8 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
             return self.counters.drop_frames(DropReason::WrongTag, frames);
         }
         let granted = deliver.frames.clone().any(|frame| frame.segments.len() > 0);
-        if !head.tagged {
-            // Vouched for: accepted as it is. With a tag only after the comparison.
+        if !sender.unvouched {
+            // Vouched for: accepted as it is. Else only after the comparison of the tag.
             state.receive.accept(head.epoch, head.sequence, head.nonce, granted, now);
         }
         state.done_wanted |= head.want_done;
@@ -149,14 +149,14 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
         let tag = head.tagged.then(|| head.tag());
         for frame in deliver.frames {
             let inline_only = frame.segments.len() == 0;
-            let taken = if tag.is_some() && !frame.inline.is_empty() {
-                // Nothing that the sender alone can write stands behind inline bytes, and the tag
-                // would be copied over them.
-                Err(DropReason::WrongTag)
-            } else if inline_only {
+            let taken = if inline_only && !sender.unvouched {
                 self.inline(header, &frame)
+            } else if tag.is_some() && !frame.inline.is_empty() {
+                // Nothing that the sender alone can write stands behind inline bytes, and the tag
+                // would be copied over headers.
+                Err(DropReason::WrongTag)
             } else {
-                self.prepare_copy(sender.peer, header, &frame, tag)
+                self.prepare_copy(sender, header, &frame, tag)
             };
             if let Err(reason) = taken {
                 self.drop_one(reason);
@@ -189,7 +189,7 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
     /// A frame that is to be copied from the sender's pages.
     fn prepare_copy(
         &mut self,
-        from: Peer,
+        sender: &Sender,
         header: &EthernetHeader,
         frame: &FrameRecord<'_>,
         tag: Option<Tag>,
@@ -211,7 +211,7 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
             while left > 0 {
                 // Neither end may cross a page.
                 let piece = left.min(PAGE_SIZE - at % PAGE_SIZE);
-                let src = End::Foreign { dom: from.domid, gref: segment.gref, offset };
+                let src = End::Foreign { dom: sender.peer.domid, gref: segment.gref, offset };
                 let dst = End::Local { buffer: index, offset: at as u32 };
                 self.batch.ops.push(CopyOp::new(src, dst, piece as u16));
                 at += piece;
@@ -226,15 +226,18 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
             header: EthernetHeader { ether_type: frame.head.ether_type, ..*header },
             total,
             offload: frame.head.offload,
-            from,
+            from: sender.peer,
             tag,
+            unvouched: sender.unvouched,
             envelope: self.batch.envelopes,
             inline: frame.inline.len(),
         }));
         Ok(())
     }
 
-    /// Compares the tag that was copied with the envelope's; only then does the window move.
+    /// Compares the tag that was copied with the envelope's. If it is another, the envelope is a
+    /// forgery, or it waited for so long that its sender took the grant back and used the reference
+    /// for another frame. On a path that cannot vouch only a match moves the window.
     pub(super) fn tag_matches(
         &mut self,
         frame: &Copying,
@@ -243,12 +246,13 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
         now: Instant,
     ) -> Result<(), DropReason> {
         let Some(tag) = &frame.tag else { return Ok(()) };
+        self.counters.tag_bytes += TAG_LEN as u64;
         let mut copied = [0; TAG_LEN];
         buffer.get(PAYLOAD_AT + frame.inline - TAG_LEN, &mut copied);
         if !tag.matches(&copied) {
             return Err(DropReason::WrongTag);
         }
-        if *accepted != Some(frame.envelope) {
+        if frame.unvouched && *accepted != Some(frame.envelope) {
             let window = &mut self.peers.of(&self.host, frame.from).receive;
             if window.check(tag.epoch, tag.sequence).is_err() {
                 return Err(DropReason::Replayed);

@@ -1,5 +1,15 @@
-//! Filling an envelope: inline or granted, with or without a tag, until it is full or frames to
-//! somebody else come.
+//! Filling an envelope: inline or granted, until it is full or frames to somebody else come.
+//!
+//! **Tags.** Whatever is granted to another guest bears the envelope's tag, on every path. An
+//! envelope may lie unread for longer than `done_timeout`; by then its grants have been taken back,
+//! and the references may name newer frames to the same peer. The copy succeeds, and only the tag
+//! tells that the bytes are not those of the frame. On a path that cannot vouch for the source the
+//! tag also proves who wrote the envelope; only there may nothing go inline.
+//!
+//! Two kinds have none: frames whose headers were inspected, since the tag would be copied over
+//! the headers; and what is granted to the driver domain, which copies straight into the buffers
+//! of a guest without envelopes and cannot compare. It is given more time instead
+//! (`Frontend::expire`).
 
 use xenvelope_grant::Peer;
 use xenvelope_grant::seam::{Access, Buffer, Hypervisor, Instant, NicPort, Refused, pages_touched};
@@ -43,17 +53,19 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
         let frame = FrameHead { ether_type: header.ether_type, total, offload: staged.offload };
         // On a path that cannot vouch for the source nothing goes inline: it is the granted tag
         // that a third guest cannot write.
-        let tagged = entry.flags.contains(EntryFlags::TAGGED) && channel == CHANNEL_VF;
-        let inline = !tagged && payload.len() <= EnvelopeBuilder::inline_limit();
-        // Rules that need inspection forbid the card's path, the only one that needs tags.
-        let inspected = if entry.flags.contains(EntryFlags::INSPECT) && !tagged {
-            payload.len().min(INSPECTED)
-        } else {
-            0
-        };
+        let unvouched = entry.flags.contains(EntryFlags::TAGGED) && channel == CHANNEL_VF;
+        let inline = !unvouched && payload.len() <= EnvelopeBuilder::inline_limit();
+        // Rules that need inspection forbid the card's path, the only one that cannot vouch.
+        let inspect = entry.flags.contains(EntryFlags::INSPECT) && !unvouched;
+        let inspected = if inspect { payload.len().min(INSPECTED) } else { 0 };
+        let tagged = unvouched || !(inspect || self.is_driver_domain(entry.peer));
         // The tag goes over the end of the Ethernet header, which travels in the envelope.
         let tag = if tagged { TAG_LEN } else { 0 };
-        let used = payload.start + inspected - tag..payload.end;
+        let Some(start) = (payload.start + inspected).checked_sub(tag) else {
+            // Not where frames belong in a buffer: there is no room in front.
+            return self.drop_one(DropReason::Malformed);
+        };
+        let used = start..payload.end;
         let pages = if inline { 0 } else { pages_touched(&used) };
         let in_envelope = if inline { payload.len() } else { inspected };
         let addresses =
@@ -120,6 +132,11 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
         self.counters.granted_frames += 1;
         // What travels in the envelope is not copied: the Ethernet header, inspected bytes.
         self.counters.inlined_bytes += (header.len() + inspected) as u64;
+    }
+
+    /// Whether what is granted to `peer` is the driver domain's to copy.
+    fn is_driver_domain(&self, peer: Peer) -> bool {
+        peer.domid == self.control.backend
     }
 
     /// Whether the table says something else of the destination than it did.

@@ -98,6 +98,8 @@ pub struct CellResult {
     pub frames_per_envelope: Option<f64>,
     /// Bytes of frames that went inside envelopes.
     pub inlined_bytes: u64,
+    /// Bytes of tags that were copied with frames.
+    pub tag_bytes: u64,
     /// DMA bytes of all ports for each byte of payload.
     pub bus_bytes_per_payload_byte: f64,
     /// Round trips: median and 99th percentile, in microseconds.
@@ -337,6 +339,7 @@ fn result(
         events_per_packet: after.events(before) as f64 / packets,
         frames_per_envelope: (envelopes > 0).then(|| framed as f64 / envelopes as f64),
         inlined_bytes: after.inlined_bytes(before),
+        tag_bytes: after.tag_bytes(before),
         bus_bytes_per_payload_byte: (after.bus_bytes - before.bus_bytes) as f64
             / payload.max(1) as f64,
         rtt_us,

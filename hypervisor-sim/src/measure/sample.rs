@@ -90,15 +90,26 @@ impl Sample {
         sent + outside - self.inlined_bytes(earlier)
     }
 
+    /// Bytes of tags that were copied since `earlier` with what envelopes granted: reported apart
+    /// from copies.
+    pub fn tag_bytes(&self, earlier: &Sample) -> u64 {
+        self.frontends(earlier, |guest| guest.frontend.tag_bytes)
+    }
+
     /// Bytes of frames that processors moved since `earlier`, by domain: what the hypervisor
-    /// copied for it, and what its driver moved to put a received frame into one piece.
+    /// copied for it but for tags, and what its driver moved to put a received frame into one
+    /// piece.
     pub fn copied(&self, earlier: &Sample) -> BTreeMap<String, u64> {
         self.domains(earlier)
             .map(|(name, counters)| {
-                let pieced = |sample: &Sample| {
-                    sample.guests.get(name).map_or(0, |guest| guest.frontend.linearised_bytes)
+                let counts = |sample: &Sample| {
+                    let frontend = sample.guests.get(name).map(|guest| &guest.frontend);
+                    frontend.map_or((0, 0), |counts| (counts.linearised_bytes, counts.tag_bytes))
                 };
-                (name.to_owned(), counters.copied_bytes + pieced(self) - pieced(earlier))
+                let ((pieced, tags), (pieced_before, tags_before)) =
+                    (counts(self), counts(earlier));
+                let moved = counters.copied_bytes + pieced - pieced_before;
+                (name.to_owned(), moved - (tags - tags_before))
             })
             .filter(|(_, bytes)| *bytes > 0)
             .collect()

@@ -20,7 +20,8 @@ bitflags! {
     pub struct EntryFlags: u8 {
         /// It understands envelopes.
         const ENVELOPE = 1;
-        /// The path cannot vouch for the source: granted data begins with a tag.
+        /// The VF's path cannot vouch for the source: nothing travels inline, and what is granted
+        /// counts only if its tag is right.
         const TAGGED = 2;
         /// A switch on the way looks at L3 or L4: headers travel inline.
         const INSPECT = 4;

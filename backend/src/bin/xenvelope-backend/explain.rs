@@ -73,8 +73,8 @@ fn card(config: &Config, out: &mut impl Write) -> Result<()> {
     let Some(pf) = &config.card.pf else {
         return writeln!(out, "Card: none whose VFs we look after.");
     };
-    let tags = if config.card.anti_spoof { "without tags" } else { "with tags" };
-    writeln!(out, "Card: {pf}{}; envelopes through it {tags}.", absent(pf))?;
+    let believed = if config.card.anti_spoof { "are believed" } else { "must prove themselves" };
+    writeln!(out, "Card: {pf}{}; envelopes through it {believed}.", absent(pf))?;
     let interface = config.uplink.interface.as_ref().map(|interface| interface.get_ref());
     if interface != Some(pf) {
         writeln!(

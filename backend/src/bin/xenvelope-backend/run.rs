@@ -113,7 +113,9 @@ fn card(config: &Config) -> (Option<Pf<Processes>>, bool) {
     let mut pf = Pf::new(interface.as_str(), config.card.anti_spoof, Processes);
     let done = pf.set_up(&config.vfs());
     if config.card.anti_spoof && !done {
-        tracing::error!("the card is not as `anti-spoof = true` says: envelopes bear tags");
+        tracing::error!(
+            "the card is not as `anti-spoof = true` says: its sources are not believed"
+        );
     }
     (Some(pf), config.card.anti_spoof && done)
 }

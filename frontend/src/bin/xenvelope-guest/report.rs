@@ -74,6 +74,7 @@ impl Report {
                 "changed-underway": counters.changed_underway,
                 "pinned": counters.pinned,
                 "linearised-bytes": counters.linearised_bytes,
+                "tag-bytes": counters.tag_bytes,
                 "bad-dones": counters.bad_dones,
                 "rerouted": counters.rerouted,
                 "tables-attached": counters.tables_attached,

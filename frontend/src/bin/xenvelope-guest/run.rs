@@ -26,6 +26,9 @@ const STATUS_EVERY: Duration = Duration::from_secs(1);
 const LOG_EVERY: Duration = Duration::from_secs(60);
 /// How often the store is looked at for a vif that is not there.
 const LOOK_FOR_VIF: Duration = Duration::from_millis(500);
+/// After how long without a done a grant to another guest is taken back: a guest that is alive may
+/// well not run for a second where many share few processors.
+const DONE_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long the driver domain may take to close.
 const GOODBYE: Duration = Duration::from_secs(2);
 
@@ -110,6 +113,7 @@ impl Program<'_> {
         let config = xenvelope_frontend::Config {
             handle: self.config.vif,
             envelopes: self.config.envelopes,
+            done_timeout: DONE_TIMEOUT,
             ..xenvelope_frontend::Config::default()
         };
         let frontend = Frontend::new(self.host.clone(), config, None).context("vif")?;
