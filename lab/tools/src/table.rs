@@ -244,14 +244,15 @@ fn goal(out: &mut String, setting: &Setting, lines: &[Line]) -> Result<()> {
     let goodput = ratio(TCP, AIM, lines, setting);
     let processor = ratio(CPU, AIM, lines, setting);
     write!(out, "Goal for {AIM}, {GOODPUT} times the goodput and {PROCESSOR} of the CPU: ")?;
-    Ok(match (goodput, processor) {
+    match (goodput, processor) {
         (Some(goodput), Some(processor)) => {
             let met = goodput >= GOODPUT && processor <= PROCESSOR;
             let met = if met { "met" } else { "missed" };
-            writeln!(out, "{met} ({goodput:.2} and {processor:.2}).")?
+            writeln!(out, "{met} ({goodput:.2} and {processor:.2}).")?;
         }
         _ => writeln!(out, "not measured.")?,
-    })
+    }
+    Ok(())
 }
 
 fn missing(setting: &Setting, lines: &[Line]) -> Vec<String> {
