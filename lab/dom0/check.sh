@@ -8,12 +8,17 @@ fail() {
 # step TEXT: shown in the log with the time since dom0's boot.
 step() { printf '%s -- %s\n' "$(cut -d' ' -f1 /proc/uptime)" "$*"; }
 
-# await SECONDS COMMAND: until it succeeds.
+# await SECONDS COMMAND: until it succeeds. Not while something is measured: each look starts
+# processes. For a file: `xenvelope-lab await-file`.
 await() {
-    local end=$(($(cut -d. -f1 /proc/uptime) + $1))
+    local now rest end pause=0.2
+    read -r now rest </proc/uptime
+    end=$((${now%.*} + $1))
     until eval "$2"; do
-        [ "$(cut -d. -f1 /proc/uptime)" -lt "$end" ] || return 1
-        sleep 0.3
+        read -r now rest </proc/uptime
+        [ "${now%.*}" -lt "$end" ] || return 1
+        sleep $pause
+        pause=0.5
     done
 }
 

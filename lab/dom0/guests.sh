@@ -2,9 +2,11 @@
 
 # guest_create NAME [KEY=VALUE...]: a PV guest. Keys:
 #   number=N     which guest it is: its processor (N mod those there are), its address 10.9.0.N
-#   role=stock   Linux' own netfront (the default), or `agent`: no netfront is loaded
+#   role=stock   Linux' own netfront (the default), or `agent`: no netfront is loaded; or `both`:
+#                netfront has vif 0 and no other
 #   vcpus=1 memory=256 cpus=...
-#   vif=...      as in xl's configuration; `vif=stock` and `vif=ours` for the usual ones
+#   vif=...      as in xl's configuration; `vif=stock` and `vif=ours` for the usual ones, `vif=both`
+#                for a stock one, which is vif 0, and one of ours
 #   pci=BDF      a VF
 #   netfront=... options of the module xen-netfront
 #   extra=FOLDER what is in it is in the guest's image, too
@@ -17,6 +19,7 @@ guest_create() {
     case $vif in
     stock) vif="'mac=$mac,bridge=br0,script=vif-bridge'" ;;
     ours) vif="'mac=$mac,script=vif-xenvelope'" ;;
+    both) vif="'mac=$(guest_stock_mac "$number"),bridge=br0,script=vif-bridge', 'mac=$mac,script=vif-xenvelope'" ;;
     none) vif= ;;
     *) vif="'mac=$mac,$vif'" ;;
     esac
@@ -34,7 +37,7 @@ netfront_options="$netfront"
 X
     cp /usr/local/bin/xenvelope-lab "$files/root/usr/local/bin/"
     cp /lab/lib/* "$files/root/lib/x86_64-linux-gnu/"
-    if [ "$role" = agent ]; then
+    if [ "$role" != stock ]; then
         cp /usr/local/bin/xenvelope-guest "$files/root/usr/local/bin/"
         agent_config "$number" "$mac" "$pci" >"$files/root/etc/xenvelope/guest.toml"
     fi
@@ -75,12 +78,12 @@ in_guest() {
 
 # in_guest_bg NAME LABEL COMMAND: starts it there; in_guest_wait fetches its output and status.
 in_guest_bg() {
-    in_guest "$1" "(/bin/sh -c $(quote "$3"); echo \$? >/run/background/$2.status) >/run/background/$2 2>&1 </dev/null & :"
+    in_guest "$1" "rm -f /run/background/$2.status; (/bin/sh -c $(quote "$3"); echo \$? >/run/background/$2.status) >/run/background/$2 2>&1 </dev/null & :"
 }
 
-# in_guest_wait NAME LABEL [LIMIT]
+# in_guest_wait NAME LABEL [LIMIT]. It takes next to no processor time, there and here.
 in_guest_wait() {
-    in_guest "$1" "until [ -s /run/background/$2.status ]; do sleep 0.5; done
+    in_guest "$1" "xenvelope-lab await-file --filled /run/background/$2.status --limit ${3:-60}
 cat /run/background/$2
 exit \$(cat /run/background/$2.status)" "${3:-60}"
 }
@@ -97,6 +100,7 @@ guest_domid() { cat "/run/guests/$1/domid"; }
 guest_tty() { xenstore-read "/local/domain/$(guest_domid "$1")/console/tty"; }
 guest_log() { printf '/var/log/xen/console/guest-%s.log' "$1"; }
 guest_mac() { printf '00:16:3e:00:00:%02x' "$1"; }
+guest_stock_mac() { printf '00:16:3e:00:01:%02x' "$1"; }
 guest_ip() { printf '10.9.0.%d' "$1"; }
 host_processors() { xl info | sed -n 's/^nr_cpus *: //p'; }
 

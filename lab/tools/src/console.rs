@@ -7,15 +7,14 @@
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
-use std::thread::sleep;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
 
 use crate::Verdict;
+use crate::waiting::Pause;
 
-const POLL: Duration = Duration::from_millis(50);
 /// A line that came while the guest's shell was not there yet is lost.
 const AGAIN: Duration = Duration::from_secs(10);
 
@@ -77,12 +76,13 @@ impl Tail {
 pub fn await_text(path: &Path, text: &str, limit: Duration) -> Result<Verdict> {
     let end = Instant::now() + limit;
     let mut tail = Tail::new(path, false)?;
+    let mut pause = Pause::new();
     while Instant::now() < end {
         tail.more()?;
         if tail.find(0, text.as_bytes()).is_some() {
             return Ok(Verdict::Good);
         }
-        sleep(POLL);
+        pause.rest();
     }
     Ok(Verdict::Bad)
 }
@@ -111,6 +111,7 @@ pub fn run(options: &Options) -> Result<Verdict> {
     let deadline = Instant::now() + limit + Duration::from_secs(5);
     let mut sent: Option<Instant> = None;
     let (mut started, mut printed) = (None, 0);
+    let mut pause = Pause::new();
     while Instant::now() < deadline {
         // Before it has begun: say it again, since a guest that boots throws it away. The shell
         // takes one line at a time, so an ID that was already run cannot come between.
@@ -146,7 +147,9 @@ pub fn run(options: &Options) -> Result<Verdict> {
             printed = safe;
         }
         if more == 0 {
-            sleep(POLL);
+            pause.rest();
+        } else {
+            pause = Pause::new();
         }
     }
     bail!("the guest gave no answer within {} s to: {}", options.limit, options.command)

@@ -8,8 +8,10 @@ mod grants;
 mod privcmd;
 mod rtt;
 mod stream;
+mod table;
 mod transfer;
 mod udp;
+mod waiting;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -40,7 +42,8 @@ enum Command {
         /// Longest time in seconds without progress before giving up.
         #[arg(long, default_value_t = 30)]
         stall: u64,
-        /// Do not compute SHA-256: where only speed is asked for.
+        /// Send the same bytes again and again, and compute no SHA-256: where only speed is asked
+        /// for.
         #[arg(long)]
         unchecked: bool,
     },
@@ -82,6 +85,13 @@ enum Command {
         #[arg(long, default_value_t = 30)]
         limit: u64,
     },
+    /// Wait for a file.
+    AwaitFile(waiting::Options),
+    /// Print the table of what lab/bench measured. Exit status 1 if a measurement is missing.
+    Table {
+        /// One JSON object a line.
+        file: PathBuf,
+    },
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -107,6 +117,8 @@ fn main() -> std::process::ExitCode {
         Command::AwaitText { file, text, limit } => {
             console::await_text(&file, &text, Duration::from_secs(limit))
         }
+        Command::AwaitFile(options) => waiting::await_file(&options),
+        Command::Table { file } => table::print(&file),
     };
     match result {
         Ok(Verdict::Good) => 0.into(),
