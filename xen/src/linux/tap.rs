@@ -97,7 +97,7 @@ impl Tap {
         }
         let mac = sys::interface_address(control, name).map_err(failed("has no MAC address"))?;
         let exchange =
-            Exchange::new().map_err(failed("io_uring (Linux 5.11 or later) is not to be had"))?;
+            Exchange::new().map_err(failed("io_uring (Linux 5.1 or later) is not to be had"))?;
         let id = host.watch_fd(file.as_fd()).ok_or_else(|| {
             failed("too many descriptors")(std::io::ErrorKind::QuotaExceeded.into())
         })?;
@@ -137,13 +137,7 @@ impl Tap {
         let targets = posted.iter_mut().take(free).map(|(buffer, headroom)| {
             &mut buffer.stack_bytes_mut()[*headroom..*headroom + LONGEST]
         });
-        let count = match exchange.run(&self.file, frames, targets) {
-            Ok(count) => count,
-            Err(error) => {
-                tracing::error!(tap = self.name, %error, "no frames to or from the stack");
-                return (0, 0);
-            }
-        };
+        let count = exchange.run(&self.file, frames, targets);
         let mut refused = 0;
         for index in 0..count.written {
             if let Err(error) = exchange.written(index) {
@@ -179,6 +173,9 @@ impl Tap {
     /// EBADFD: somebody has deleted it.
     fn note(&self, error: &std::io::Error) {
         self.gone.set(error.raw_os_error() == Some(libc::EBADFD));
+        if error.raw_os_error() != Some(libc::EAGAIN) {
+            tracing::debug!(tap = self.name, %error, "no frame to or from the stack");
+        }
     }
 }
 

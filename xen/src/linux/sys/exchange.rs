@@ -3,9 +3,10 @@
 
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::os::fd::AsRawFd;
 
-use io_uring::{IoUring, opcode, types};
+use io_uring::{IoUring, opcode, squeue, types};
 use nix::libc::{self, iovec};
 
 use crate::linux::vnet::HEADER;
@@ -21,6 +22,8 @@ pub(in crate::linux) struct Exchange {
     vectors: Box<[[iovec; 2]; PLACES]>,
     headers: Box<[[u8; HEADER]; PLACES]>,
     results: Box<[i32; PLACES]>,
+    /// The kernel's TAP knows `RWF_NOWAIT`: since Linux 6.4.
+    nowait: bool,
 }
 
 /// How many frames were to go each way.
@@ -40,6 +43,7 @@ impl Exchange {
             vectors: Box::new([[NOWHERE; 2]; PLACES]),
             headers: Box::new([[0; HEADER]; PLACES]),
             results: Box::new([0; PLACES]),
+            nowait: true,
         })
     }
 
@@ -55,7 +59,7 @@ impl Exchange {
         tap: &File,
         frames: impl Iterator<Item = ([u8; HEADER], &'f [u8])>,
         targets: impl Iterator<Item = &'t mut [u8]>,
-    ) -> io::Result<Exchanged> {
+    ) -> Exchanged {
         let mut count = Exchanged::default();
         for (header, frame) in frames.take(FRAMES) {
             self.headers[count.written] = header;
@@ -67,42 +71,71 @@ impl Exchange {
             self.place(FRAMES + count.read, target.as_mut_ptr(), target.len());
             count.read += 1;
         }
+        let reads = FRAMES..FRAMES + count.read;
+        if self.nowait {
+            self.carry_out(tap, 0..count.written, reads.clone(), libc::RWF_NOWAIT);
+            let mut places = (0..count.written).chain(reads.clone());
+            self.nowait = !places.any(|place| self.results[place] == -libc::EOPNOTSUPP);
+        }
+        if !self.nowait {
+            // A write to a TAP that does not block has no reason to wait. A read that finds
+            // nothing would, and cannot be told not to: it is made apart.
+            self.carry_out(tap, 0..count.written, 0..0, 0);
+            self.read_apart(tap, reads);
+        }
+        count
+    }
+
+    /// One frame a call, up to the first that is not there.
+    fn read_apart(&mut self, tap: &File, places: Range<usize>) {
+        let mut nothing = false;
+        for place in places {
+            let vectors = self.vectors[place].as_ptr();
+            self.results[place] = if nothing {
+                -libc::EAGAIN
+            } else {
+                // SAFETY: they name our own header and a target that the caller of `run` has
+                // borrowed exclusively.
+                let read = unsafe { libc::readv(tap.as_raw_fd(), vectors, 2) };
+                let failed = || -io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO);
+                i32::try_from(read).ok().filter(|read| *read >= 0).unwrap_or_else(failed)
+            };
+            nothing = self.results[place] < 0;
+        }
+    }
+
+    /// Has the kernel do what is in the places, and waits until it has.
+    fn carry_out(&mut self, tap: &File, writes: Range<usize>, reads: Range<usize>, flags: i32) {
+        if writes.is_empty() && reads.is_empty() {
+            return;
+        }
         let tap = types::Fd(tap.as_raw_fd());
         let mut queue = self.ring.submission();
-        for index in 0..count.written {
-            let entry = opcode::Writev::new(tap, self.vectors[index].as_ptr(), 2)
-                .rw_flags(libc::RWF_NOWAIT)
-                .build()
-                .user_data(index as u64);
-            // SAFETY: see below; the queue has room for all places.
-            if unsafe { queue.push(&entry) }.is_err() {
-                break;
-            }
+        let mut push = |entry: squeue::Entry, place: usize| {
+            // SAFETY: an entry names our own headers, and frames and targets that the caller of
+            // `run` has borrowed, targets exclusively. It does not return before the kernel has
+            // completed all of them. The queue has room for all places.
+            let _ = unsafe { queue.push(&entry.user_data(place as u64)) };
+        };
+        for place in writes {
+            let vectors = self.vectors[place].as_ptr();
+            push(opcode::Writev::new(tap, vectors, 2).rw_flags(flags).build(), place);
         }
-        for index in FRAMES..FRAMES + count.read {
-            let entry = opcode::Readv::new(tap, self.vectors[index].as_ptr(), 2)
-                .rw_flags(libc::RWF_NOWAIT)
-                .build()
-                .user_data(index as u64);
-            // SAFETY: the entries name our own headers, frames that are borrowed and targets that
-            // are borrowed exclusively until this function returns, and it does not before the
-            // kernel has completed all of them.
-            if unsafe { queue.push(&entry) }.is_err() {
-                break;
-            }
+        for place in reads {
+            let vectors = self.vectors[place].as_ptr();
+            push(opcode::Readv::new(tap, vectors, 2).rw_flags(flags).build(), place);
         }
         let mut left = queue.len();
         drop(queue);
         while left > 0 {
-            // Nothing waits: a TAP that cannot go on says EAGAIN.
             if let Err(error) = self.ring.submit_and_wait(left)
                 && !matches!(
                     error.raw_os_error(),
                     Some(libc::EINTR | libc::EAGAIN | libc::EBUSY | libc::ENOMEM)
                 )
             {
-                // The kernel may hold addresses of the caller's that this function has promised
-                // to give back: it must not return, nor unwind.
+                // The kernel may hold addresses of the caller's that `run` has promised to give
+                // back: it must not return, nor unwind.
                 tracing::error!(%error, "io_uring has failed, this process ends");
                 std::process::abort();
             }
@@ -113,7 +146,6 @@ impl Exchange {
                 left -= 1;
             }
         }
-        Ok(count)
     }
 
     /// What became of frame `index` of those that were written.
