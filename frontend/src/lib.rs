@@ -24,6 +24,7 @@ pub mod peers;
 #[cfg(feature = "smoltcp")]
 pub mod phy;
 pub mod receive;
+mod reclaim;
 mod route;
 pub mod transmit;
 
