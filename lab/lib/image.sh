@@ -43,6 +43,7 @@ skeleton() {
     install_program "$1" "$(readlink -f "$(command -v dash)")" /bin/sh
     # busybox's own knows no VFs, no bridges and no namespaces.
     install_program "$1" "$(readlink -f "$(command -v ip)")" /sbin/ip
+    install_program "$1" "$(readlink -f "$(command -v bridge)")" /sbin/bridge
     install_program "$1" "$(readlink -f "$(command -v iperf3)")" /usr/bin/iperf3
     install_program "$1" "$(readlink -f "$(command -v ethtool)")" /sbin/ethtool
     # xl, and threads that are cancelled, open it by name at run time.

@@ -5,7 +5,8 @@ backend_config 'default-route-between-guests = "direct"'
 backend_start
 agents_up 1 2
 serve a1
-transfer a2 10.9.0.1 5000000
+# As much as later, so that the pools of granted pages have grown to what they need.
+transfer a2 10.9.0.1 100000000
 
 grants() { xenvelope-lab grant-entries "$(guest_domid "$1")" | grep -o '"total":[0-9]*' | cut -d: -f2; }
 first_a1=$(grants a1)
