@@ -8,8 +8,8 @@ agents_up 1 2
 guest_up s3
 guest_address s3 eth0 3
 serve a1
-transfer_start ours a2 10.9.0.1 150000000
-transfer_start stock s3 10.9.0.1 60000000
+transfer_start ours a2 10.9.0.1 300000000
+transfer_start stock s3 10.9.0.1 200000000
 for time in 1 2; do
     step "killed, time $time"
     transfer_runs ours a2
