@@ -20,7 +20,7 @@ xl() {
 }
 deploy_guest() {
     grep -q "^vif = \[ 'mac=$(guest_mac 1),script=vif-xenvelope' \]" /lab/docs/deploy.md || fail 'the page has another vif'
-    guest_create "a$1" number="$1" vif=ours extra=/run/deploy pci="${with_vf:+$(card_vf $(($1 - 1)))}"
+    guest_create "a$1" memory=400 number="$1" vif=ours extra=/run/deploy pci="${with_vf:+$(card_vf $(($1 - 1)))}"
     guest_up "a$1"
 }
 
