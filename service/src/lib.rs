@@ -3,6 +3,7 @@
 //!
 //! | module | what |
 //! |---|---|
+//! | [`start`] | how a program starts, and its exit status |
 //! | [`settings`] | the configuration file, and what is wrong with it, by line |
 //! | [`interface`] | names of network interfaces |
 //! | [`log`] | the log |
@@ -21,7 +22,5 @@ pub mod log;
 pub mod manager;
 pub mod settings;
 pub mod signals;
+pub mod start;
 pub mod status;
-
-/// Exit status of a program whose command line or configuration makes no sense.
-pub const BAD_INPUT: u8 = 2;
