@@ -12,9 +12,12 @@
 //! | [`status`] | a file that says how things are |
 //! | [`manager`] | the service manager is told |
 //! | [`devices`] | device files that are not there, and the module that brings them |
+//! | `black_box` | a program seen from outside, for tests (feature `black-box`) |
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
+#[cfg(feature = "black-box")]
+pub mod black_box;
 pub mod devices;
 pub mod instance;
 pub mod interface;
