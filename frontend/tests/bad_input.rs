@@ -1,50 +1,16 @@
 //! What the agent says to input that makes no sense, and without Xen: one sentence on stderr, the
 //! right exit status, nothing on stdout, and never a panic.
 
-use std::path::PathBuf;
-use std::process::{Command, Output, Stdio};
+use std::path::Path;
 
-/// Runs the agent; `config` is what the configuration says.
-fn run(arguments: &[&str], config: Option<&str>) -> Output {
-    static COUNT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
-    let number = COUNT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-    let mut command = Command::new(env!("CARGO_BIN_EXE_xenvelope-guest"));
-    command.args(arguments).env_remove("XENVELOPE_LOG").env_remove("NOTIFY_SOCKET");
-    if let Some(text) = config {
-        let name = format!("guest-{}-{number}.toml", std::process::id());
-        let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
-        std::fs::write(&path, text).expect("cargo's directory for tests can be written");
-        command.arg("--config").arg(path);
-    }
-    command.stdin(Stdio::null()).output().expect("the agent can be started")
-}
+use xenvelope_service::black_box::{Program, complaint};
 
-/// What is wrong with a refusal; it must contain every one of `says`.
-fn complaint(output: &Output, status: i32, says: &[&str]) -> Option<String> {
-    let stderr = String::from_utf8_lossy(&output.stderr);
-    let first = stderr.lines().next().unwrap_or_default();
-    if output.status.code() != Some(status) {
-        return Some(format!("ended with {}", output.status));
-    }
-    if !output.stdout.is_empty() {
-        return Some("printed on stdout".to_owned());
-    }
-    if !first.starts_with("error: ") || stderr.contains("panicked") {
-        return Some("does not start with `error: `".to_owned());
-    }
-    let missing = says.iter().find(|word| !first.contains(**word))?;
-    Some(format!("does not say {missing:?}"))
-}
+const PROGRAM: Program =
+    Program { path: env!("CARGO_BIN_EXE_xenvelope-guest"), directory: env!("CARGO_TARGET_TMPDIR") };
 
 #[test]
 fn bad_input_is_refused_in_one_sentence() {
-    let cases: &[(&[&str], Option<&str>, &[&str])] = &[
-        (&["--nope"], None, &["--nope"]),
-        (&["nope"], None, &["nope"]),
-        (&["--config"], None, &["--config"]),
-        (&["--check", "--config", "/nonexistent"], None, &["/nonexistent", "No such file"]),
-        (&["--check", "--config", "/"], None, &["/", "directory"]),
-        (&["--check", "--log", "loud"], None, &["--log", "loud", "debug"]),
+    PROGRAM.refuses(&[
         (&["--check"], Some("vff = \"auto\""), &[".toml:1: ", "vff", "interface"]),
         (&["--check"], Some("\n\nmtu = 9"), &[".toml:3: ", "68 to 65521"]),
         (&["--check"], Some("vif = "), &[".toml:1: "]),
@@ -52,25 +18,16 @@ fn bad_input_is_refused_in_one_sentence() {
         (&["--check"], Some("vf = \"a/b\""), &[".toml:1: ", "none"]),
         // Without --check too, before anything is touched.
         (&[], Some("vff = \"auto\""), &[".toml:1: ", "vff"]),
-    ];
-    let mut failures = Vec::new();
-    for (arguments, config, says) in cases {
-        let output = run(arguments, *config);
-        if let Some(problem) = complaint(&output, 2, says) {
-            let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
-            failures.push(format!("{arguments:?} {config:?}\n  {problem}\n  {stderr}"));
-        }
-    }
-    assert!(failures.is_empty(), "{}", failures.join("\n"));
+    ]);
 }
 
 #[test]
 fn check_says_what_the_configuration_means() {
-    let output = run(&["--check"], Some(include_str!("../etc/guest.toml")));
+    let output = PROGRAM.run(&["--check"], Some(include_str!("../etc/guest.toml")));
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     assert!(text.contains("is right") && text.contains("xenv0"), "{text}");
-    let output = run(&["--check"], Some("vf = \"eth7\"\nenvelopes = false\nmtu = 9000"));
+    let output = PROGRAM.run(&["--check"], Some("vf = \"eth7\"\nenvelopes = false\nmtu = 9000"));
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(text.contains("eth7") && text.contains("9000"), "{text}");
     assert!(text.contains("Envelopes: no"), "{text}");
@@ -78,19 +35,14 @@ fn check_says_what_the_configuration_means() {
 
 #[test]
 fn help_names_the_signals() {
-    let output = run(&["--help"], None);
-    let text = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success());
-    for word in ["--config", "--check", "--log", "--status", "SIGUSR1", "SIGTERM"] {
-        assert!(text.contains(word), "{word}: {text}");
-    }
+    PROGRAM.help_names(&["--config", "--check", "--log", "--status", "SIGUSR1", "SIGTERM"]);
 }
 
 #[test]
 fn without_xen_it_says_which_module_is_missing() {
-    if PathBuf::from("/dev/xen/gntalloc").exists() {
+    if Path::new("/dev/xen/gntalloc").exists() {
         return;
     }
-    let output = run(&[], Some(""));
+    let output = PROGRAM.run(&[], Some(""));
     assert_eq!(complaint(&output, 1, &["gntalloc", "load the module xen-gntalloc"]), None);
 }

@@ -3,6 +3,7 @@
 //!
 //! | module | what |
 //! |---|---|
+//! | [`start`] | how a program starts, and its exit status |
 //! | [`settings`] | the configuration file, and what is wrong with it, by line |
 //! | [`interface`] | names of network interfaces |
 //! | [`log`] | the log |
@@ -11,9 +12,12 @@
 //! | [`status`] | a file that says how things are |
 //! | [`manager`] | the service manager is told |
 //! | [`devices`] | device files that are not there, and the module that brings them |
+//! | `black_box` | a program seen from outside, for tests (feature `black-box`) |
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
+#[cfg(feature = "black-box")]
+pub mod black_box;
 pub mod devices;
 pub mod instance;
 pub mod interface;
@@ -21,7 +25,5 @@ pub mod log;
 pub mod manager;
 pub mod settings;
 pub mod signals;
+pub mod start;
 pub mod status;
-
-/// Exit status of a program whose command line or configuration makes no sense.
-pub const BAD_INPUT: u8 = 2;

@@ -82,7 +82,18 @@ pub fn load<T: DeserializeOwned>(
         }
         Err(cause) => return Err(SettingsError::Unreadable { path, cause }),
     };
-    let source = Source { path, text, there };
+    parse(Source { path, text, there })
+}
+
+/// What `text` says, which need not be in a file: errors name it `path`.
+pub fn from_text<T: DeserializeOwned>(
+    path: &Path,
+    text: &str,
+) -> Result<Settings<T>, SettingsError> {
+    parse(Source { path: path.to_path_buf(), text: text.to_owned(), there: true })
+}
+
+fn parse<T: DeserializeOwned>(source: Source) -> Result<Settings<T>, SettingsError> {
     match toml::from_str(&source.text) {
         Ok(value) => Ok(Settings { value, source }),
         Err(error) => Err(source.wrong(error.span().unwrap_or(0..0), error.message())),

@@ -2,8 +2,14 @@
 //! whole, and only when something has changed.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde::Serialize;
+
+/// How often a program writes the file, and how long its loop sleeps at most.
+pub const STATUS_EVERY: Duration = Duration::from_secs(1);
+/// How often it logs the same, at level debug.
+pub const LOG_EVERY: Duration = Duration::from_secs(60);
 
 /// The file.
 #[derive(Debug)]

@@ -18,7 +18,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Parser;
-use xenvelope_service::{BAD_INPUT, log, settings};
+use xenvelope_service::settings::{self, Settings, SettingsError};
+use xenvelope_service::start::start;
 
 use config::Config;
 
@@ -56,37 +57,17 @@ pub struct Arguments {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    if let Err(error) = log::init(arguments.log.as_deref()) {
-        return bad_input(&error);
-    }
-    let settings = match read_config(arguments.config.as_deref()) {
-        Ok(settings) => settings,
-        Err(error) => return bad_input(&error),
-    };
-    if arguments.check {
-        // Who reads it may have had enough: that is no failure.
-        let _ = explain::print(&settings, &mut std::io::stdout().lock());
-        return ExitCode::SUCCESS;
-    }
-    match run::run(&arguments, settings) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    start(
+        arguments.log.as_deref(),
+        || read_config(arguments.config.as_deref()),
+        arguments.check.then_some(explain::print),
+        |settings| run::run(&arguments, settings),
+    )
 }
 
 /// The configuration, with everything checked that can be checked without a host.
-fn read_config(
-    named: Option<&Path>,
-) -> Result<settings::Settings<Config>, settings::SettingsError> {
-    let settings: settings::Settings<Config> = settings::load(named, Path::new(DEFAULT_CONFIG))?;
+fn read_config(named: Option<&Path>) -> Result<Settings<Config>, SettingsError> {
+    let settings: Settings<Config> = settings::load(named, Path::new(DEFAULT_CONFIG))?;
     settings.value.check(&settings.source)?;
     Ok(settings)
-}
-
-fn bad_input(error: &dyn std::error::Error) -> ExitCode {
-    eprintln!("error: {error}");
-    ExitCode::from(BAD_INPUT)
 }

@@ -3,7 +3,6 @@
 
 use std::os::fd::AsFd;
 use std::path::Path;
-use std::time::Duration;
 
 use anyhow::Context;
 use xenvelope_backend::Backend;
@@ -13,7 +12,7 @@ use xenvelope_service::instance::Instance;
 use xenvelope_service::manager::tell;
 use xenvelope_service::settings::Settings;
 use xenvelope_service::signals::Signals;
-use xenvelope_service::status::StatusFile;
+use xenvelope_service::status::{LOG_EVERY, STATUS_EVERY, StatusFile};
 use xenvelope_xen::linux::{Limits, PacketConfig, PacketPort, Port, Tap, TapConfig, Xen};
 
 use crate::card::CardAgent;
@@ -27,10 +26,6 @@ use crate::{Arguments, epoch, read_config};
 
 /// Of this program one runs at a time.
 const LOCK: &str = "/run/xenvelope-backend.lock";
-/// How often the status file is written, and how long the loop sleeps at most.
-const STATUS_EVERY: Duration = Duration::from_secs(1);
-/// How often the counters are logged, at level debug.
-const LOG_EVERY: Duration = Duration::from_secs(60);
 
 const DEVICES: [Needed; 3] = [
     Needed { path: "/dev/xen/evtchn", module: "xen-evtchn" },

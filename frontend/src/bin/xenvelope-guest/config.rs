@@ -93,17 +93,11 @@ mod tests {
     use super::*;
 
     use std::path::Path;
-    use xenvelope_service::settings::load;
+    use xenvelope_service::settings::from_text;
 
     fn read(text: &str) -> Result<Config, String> {
-        static COUNT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
-        let number = COUNT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        let name = format!("xenvelope-guest-{}-{number}.toml", std::process::id());
-        let path = std::env::temp_dir().join(name);
-        std::fs::write(&path, text).expect("the directory for temporary files can be written");
-        let result = load::<Config>(Some(&path), Path::new("/nonexistent"));
-        std::fs::remove_file(&path).expect("the file was just written");
-        result.map(|settings| settings.value).map_err(|error| error.to_string())
+        let settings = from_text::<Config>(Path::new("guest.toml"), text);
+        settings.map(|settings| settings.value).map_err(|error| error.to_string())
     }
 
     #[test]

@@ -15,9 +15,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Parser;
-use xenvelope_service::{BAD_INPUT, log, settings};
-
-use config::Config;
+use xenvelope_service::settings;
+use xenvelope_service::start::start;
 
 /// Where the configuration is when nobody says.
 const DEFAULT_CONFIG: &str = "/etc/xenvelope/guest.toml";
@@ -51,29 +50,10 @@ pub struct Arguments {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    if let Err(error) = log::init(arguments.log.as_deref()) {
-        return bad_input(&error);
-    }
-    let loaded = settings::load(arguments.config.as_deref(), Path::new(DEFAULT_CONFIG));
-    let settings: settings::Settings<Config> = match loaded {
-        Ok(settings) => settings,
-        Err(error) => return bad_input(&error),
-    };
-    if arguments.check {
-        // Who reads it may have had enough: that is no failure.
-        let _ = explain::print(&settings, &mut std::io::stdout().lock());
-        return ExitCode::SUCCESS;
-    }
-    match run::run(&arguments, &settings.value) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
-}
-
-fn bad_input(error: &dyn std::error::Error) -> ExitCode {
-    eprintln!("error: {error}");
-    ExitCode::from(BAD_INPUT)
+    start(
+        arguments.log.as_deref(),
+        || settings::load(arguments.config.as_deref(), Path::new(DEFAULT_CONFIG)),
+        arguments.check.then_some(explain::print),
+        |settings| run::run(&arguments, &settings.value),
+    )
 }

@@ -12,7 +12,7 @@ use xenvelope_service::devices::{self, Needed};
 use xenvelope_service::instance::Instance;
 use xenvelope_service::manager::tell;
 use xenvelope_service::signals::Signals;
-use xenvelope_service::status::StatusFile;
+use xenvelope_service::status::{LOG_EVERY, STATUS_EVERY, StatusFile};
 use xenvelope_switch::MacAddress;
 use xenvelope_xen::linux::{Limits, Tap, TapConfig, Xen};
 
@@ -20,10 +20,6 @@ use crate::agent::Agent;
 use crate::config::Config;
 use crate::{Arguments, device};
 
-/// How often the status file is written, and how long the loop sleeps at most.
-const STATUS_EVERY: Duration = Duration::from_secs(1);
-/// How often the counters are logged, at level debug.
-const LOG_EVERY: Duration = Duration::from_secs(60);
 /// How often the store is looked at for a vif that is not there.
 const LOOK_FOR_VIF: Duration = Duration::from_millis(500);
 /// After how long without a done a grant to another guest is taken back: a guest that is alive may

@@ -1,16 +1,12 @@
 use super::*;
 
-use xenvelope_service::settings::{Settings, load};
+use std::path::Path;
+
+use xenvelope_service::settings::{Settings, from_text};
 
 fn read(text: &str) -> Result<Config, String> {
-    static COUNT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
-    let number = COUNT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-    let name = format!("xenvelope-backend-{}-{number}.toml", std::process::id());
-    let path = std::env::temp_dir().join(name);
-    std::fs::write(&path, text).expect("the directory for temporary files can be written");
-    let result = load::<Config>(Some(&path), &path);
-    std::fs::remove_file(&path).expect("the file was just written");
-    let Settings { value, source } = result.map_err(|error| error.to_string())?;
+    let settings = from_text::<Config>(Path::new("backend.toml"), text);
+    let Settings { value, source } = settings.map_err(|error| error.to_string())?;
     value.check(&source).map_err(|error| error.to_string())?;
     Ok(value)
 }
