@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use clap::Parser;
+use clap::{Parser, Subcommand};
 use xenvelope_switch::MacAddress;
 
 use crate::host::{GuestKind, GuestSpec, HostSpec};
@@ -15,8 +15,12 @@ use crate::nic::NicConfig;
 /// A simulated Xen host that carries TCP between guests, by every route, and says what each
 /// costs.
 #[derive(Parser, Clone, Debug)]
-#[command(name = "xenvelope-sim", version, about)]
+#[command(name = "xenvelope-sim", version, about, args_conflicts_with_subcommands = true)]
 pub struct Arguments {
+    /// What else to do than to compare the routes.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+
     /// The file to send [default: this program]
     #[arg(long, value_name = "FILE")]
     pub file: Option<PathBuf>,
@@ -62,6 +66,10 @@ pub struct Arguments {
     #[arg(long)]
     pub json: bool,
 }
+
+/// What else the program does.
+#[derive(Subcommand, Clone, Debug)]
+pub enum Command {}
 
 /// A guest as it is given on the command line.
 #[derive(Clone, PartialEq, Eq, Debug)]

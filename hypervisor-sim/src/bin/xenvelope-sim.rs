@@ -23,7 +23,11 @@ fn main() -> ExitCode {
         .with_max_level(tracing::Level::WARN)
         .init();
     let arguments = Arguments::parse();
-    match run(&arguments) {
+    let outcome = match &arguments.command {
+        Some(command) => match *command {},
+        None => run(&arguments),
+    };
+    match outcome {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => {
             eprintln!("error: a transfer did not arrive as it was sent");
