@@ -35,4 +35,4 @@ pub mod xenbus;
 
 pub use domain::{DomId, Gref, PAGE_SIZE, Peer};
 pub use status::{GrantError, Status};
-pub use words::Words;
+pub use words::{HasWords, Words};

@@ -30,7 +30,6 @@ mod pool;
 mod ports;
 mod share;
 mod store;
-mod words_of_field;
 
 #[cfg(test)]
 mod tests;

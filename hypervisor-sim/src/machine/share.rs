@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use xenvelope_grant::entry::Extent;
 use xenvelope_grant::seam::{Access, Pinned, Share, Shared};
-use xenvelope_grant::{DomId, GrantError, Gref};
+use xenvelope_grant::{DomId, GrantError, Gref, HasWords, Words};
 
 use super::domain::{Domain, DomainState};
 use super::guest::Guest;
@@ -181,4 +181,8 @@ impl Shared for SharedPages {
     }
 }
 
-super::words_of_field::words_of_field!(SharedPages);
+impl HasWords for SharedPages {
+    fn words(&self) -> &(impl Words + ?Sized) {
+        &self.words
+    }
+}
