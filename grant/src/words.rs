@@ -8,7 +8,11 @@
 //! That is also how it is model checked: the tests give the same code words that loom watches,
 //! and words that weaken one ordering, to see loom catch it.
 
+mod atomics;
+
 use core::sync::atomic::Ordering;
+
+pub use atomics::{AtomicWords, Atomics};
 
 /// Memory that another domain may read or write at any time.
 ///

@@ -108,8 +108,8 @@ impl Share for Domain {
             }
         }
         let writable = access == Access::Write;
-        let words =
-            Window::over(owner.space.memory(), frames.iter().map(|gfn| *gfn as usize), writable);
+        let gfns = frames.iter().map(|gfn| *gfn as usize);
+        let words = owner.space.memory().window(gfns, writable);
         maptrack.pages += refs.len();
         let handle = maptrack.next;
         maptrack.next += 1;

@@ -7,7 +7,7 @@ use xenvelope_grant::seam::{Access, Pinned, Share, Shared};
 use xenvelope_grant::{DomId, GrantError, Gref, HasWords, Words};
 
 use super::host::{Inner, Xen};
-use super::sys::{self, SharedPagesMap};
+use super::sys::{self, DevicePages, SharedPagesMap};
 use super::unit::{free, grant_error};
 
 /// Pages that are shared with another domain. Dropped, they are unmapped, and freed if they are
@@ -35,7 +35,7 @@ impl SharedPages {
         // The kernel hands out zeroed pages (`GFP_KERNEL | __GFP_ZERO`).
         let index = sys::alloc_grefs(&host.gntalloc, to, writable, &mut refs)
             .map_err(|error| grant_error(&error))?;
-        match SharedPagesMap::new(&host.gntalloc, index, pages, true) {
+        match DevicePages::map(&host.gntalloc, index, pages, true) {
             Ok(words) => Ok(SharedPages {
                 words: Some(words),
                 refs,
@@ -93,7 +93,7 @@ impl Share for Xen {
             sys::map_grants(&host.gntdev, from, refs).map_err(|error| grant_error(&error))?;
         // The hypercall is made by mmap; a reference that is not granted to us fails there. A
         // mapping without PROT_WRITE is made read-only in Xen too.
-        match SharedPagesMap::new(&host.gntdev, index, refs.len(), access == Access::Write) {
+        match DevicePages::map(&host.gntdev, index, refs.len(), access == Access::Write) {
             Ok(words) => Ok(SharedPages {
                 words: Some(words),
                 refs: refs.to_vec(),
