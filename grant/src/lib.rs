@@ -23,6 +23,9 @@
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
+#[cfg(any(test, feature = "heap-words"))]
+extern crate alloc;
+
 pub mod domain;
 pub mod entry;
 pub mod netif;

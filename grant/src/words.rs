@@ -9,10 +9,14 @@
 //! and words that weaken one ordering, to see loom catch it.
 
 mod atomics;
+#[cfg(any(test, feature = "heap-words"))]
+mod heap;
 
 use core::sync::atomic::Ordering;
 
 pub use atomics::{AtomicWords, Atomics};
+#[cfg(any(test, feature = "heap-words"))]
+pub use heap::HeapWords;
 
 /// Memory that another domain may read or write at any time.
 ///
