@@ -17,6 +17,7 @@ use xenvelope_grant::netif::NR_SLOTS_MIN;
 use xenvelope_grant::seam::{CopyOp, Hypervisor, Instant, NicPort, NoBuffer, Offload};
 use xenvelope_switch::{Destination, EthernetHeader, Forward, PortId};
 
+use self::answer::queue_at;
 use crate::counters::DropReason;
 use crate::driver_domain::{Backend, UPLINK};
 use crate::netback::{
@@ -255,10 +256,7 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
         if needed > DELIVERY_SLOTS {
             return Err(DropReason::CannotTake);
         }
-        let vif = self.vifs.get_mut(&to.port).ok_or(DropReason::NoDestination)?;
-        let guest = vif.guest;
-        let queue = vif.rings.as_mut().and_then(|rings| rings.queues.get_mut(to.queue));
-        let queue = queue.ok_or(DropReason::NoDestination)?;
+        let (queue, guest, _) = queue_at(&mut self.vifs, to).ok_or(DropReason::NoDestination)?;
         let Ok(posted) = queue.rx.pending() else {
             self.round.broken.push(to.port);
             return Err(DropReason::NoDestination);

@@ -23,6 +23,9 @@
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
+#[cfg(any(test, feature = "heap-words"))]
+extern crate alloc;
+
 pub mod domain;
 pub mod entry;
 pub mod netif;
@@ -35,4 +38,4 @@ pub mod xenbus;
 
 pub use domain::{DomId, Gref, PAGE_SIZE, Peer};
 pub use status::{GrantError, Status};
-pub use words::Words;
+pub use words::{HasWords, Words};

@@ -8,7 +8,15 @@
 //! That is also how it is model checked: the tests give the same code words that loom watches,
 //! and words that weaken one ordering, to see loom catch it.
 
+mod atomics;
+#[cfg(any(test, feature = "heap-words"))]
+mod heap;
+
 use core::sync::atomic::Ordering;
+
+pub use atomics::{AtomicWords, Atomics};
+#[cfg(any(test, feature = "heap-words"))]
+pub use heap::HeapWords;
 
 /// Memory that another domain may read or write at any time.
 ///
@@ -52,42 +60,54 @@ pub trait Words {
     fn read_barrier(&self);
 }
 
-/// A shared reference to words is words: for protocol cores that borrow their memory.
-impl<W: Words + ?Sized> Words for &W {
+/// Who has words: in a field, or by a reference. Whoever has words is words.
+pub trait HasWords {
+    /// The words.
+    fn words(&self) -> &(impl Words + ?Sized);
+}
+
+/// A shared reference to words has words: for protocol cores that borrow their memory.
+impl<W: Words + ?Sized> HasWords for &W {
+    fn words(&self) -> &(impl Words + ?Sized) {
+        *self
+    }
+}
+
+impl<H: HasWords + ?Sized> Words for H {
     fn size(&self) -> usize {
-        (**self).size()
+        self.words().size()
     }
     fn load_u16(&self, at: usize, order: Ordering) -> u16 {
-        (**self).load_u16(at, order)
+        self.words().load_u16(at, order)
     }
     fn store_u16(&self, at: usize, value: u16, order: Ordering) {
-        (**self).store_u16(at, value, order);
+        self.words().store_u16(at, value, order);
     }
     fn compare_exchange_u16(&self, at: usize, current: u16, new: u16) -> Result<(), u16> {
-        (**self).compare_exchange_u16(at, current, new)
+        self.words().compare_exchange_u16(at, current, new)
     }
     fn load_u32(&self, at: usize, order: Ordering) -> u32 {
-        (**self).load_u32(at, order)
+        self.words().load_u32(at, order)
     }
     fn store_u32(&self, at: usize, value: u32, order: Ordering) {
-        (**self).store_u32(at, value, order);
+        self.words().store_u32(at, value, order);
     }
     fn load_u64(&self, at: usize, order: Ordering) -> u64 {
-        (**self).load_u64(at, order)
+        self.words().load_u64(at, order)
     }
     fn store_u64(&self, at: usize, value: u64, order: Ordering) {
-        (**self).store_u64(at, value, order);
+        self.words().store_u64(at, value, order);
     }
     fn copy_out(&self, at: usize, out: &mut [u8]) {
-        (**self).copy_out(at, out);
+        self.words().copy_out(at, out);
     }
     fn copy_in(&self, at: usize, bytes: &[u8]) {
-        (**self).copy_in(at, bytes);
+        self.words().copy_in(at, bytes);
     }
     fn full_barrier(&self) {
-        (**self).full_barrier();
+        self.words().full_barrier();
     }
     fn read_barrier(&self) {
-        (**self).read_barrier();
+        self.words().read_barrier();
     }
 }

@@ -30,7 +30,6 @@ mod pool;
 mod ports;
 mod share;
 mod store;
-mod words_of_field;
 
 #[cfg(test)]
 mod tests;
@@ -247,7 +246,7 @@ impl Machine {
         let mut pages = Vec::new();
         let touched = state.guest.touched();
         if touched != 0 {
-            let own = crate::memory::Window::over(state.space.memory(), 0..touched, false);
+            let own = state.space.memory().window(0..touched, false);
             snapshot(&mut pages, domid, (0..touched as u64).zip(0..), &own);
         }
         for mapped in lock(&state.maptrack).mapped() {

@@ -21,11 +21,12 @@ use std::num::NonZeroUsize;
 use std::ops::Range;
 use std::ptr::NonNull;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering, fence};
+use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering};
 
 use nix::errno::Errno;
 use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous, munmap};
-use xenvelope_grant::{PAGE_SIZE, Words};
+use xenvelope_grant::PAGE_SIZE;
+use xenvelope_grant::words::{AtomicWords, Atomics};
 
 /// All pages of one domain. The frame number of a page (gfn) is its index.
 pub(crate) struct Memory {
@@ -61,6 +62,28 @@ impl Memory {
     pub(crate) fn page(&self, gfn: u64) -> Option<PageRef<'_>> {
         let gfn = usize::try_from(gfn).ok().filter(|gfn| *gfn < self.pages)?;
         Some(PageRef { start: self.page_pointer(gfn), owner: PhantomData })
+    }
+
+    /// Pages as words, one after the other in the order given.
+    ///
+    /// # Panics
+    /// If there are none, or one is not of this memory: frames have been checked before.
+    pub(crate) fn window(
+        self: &Arc<Memory>,
+        frames: impl IntoIterator<Item = usize>,
+        writable: bool,
+    ) -> Window {
+        let pages: Vec<_> = frames.into_iter().map(|gfn| self.page_pointer(gfn)).collect();
+        assert!(!pages.is_empty(), "a window needs a page");
+        let contiguous =
+            pages.windows(2).all(|two| two[0].addr().get() + PAGE_SIZE == two[1].addr().get());
+        AtomicWords::new(WindowPages {
+            _memory: Arc::clone(self),
+            base: pages[0],
+            size: pages.len() * PAGE_SIZE,
+            scattered: (!contiguous).then(|| pages.into()),
+            writable,
+        })
     }
 }
 
@@ -210,7 +233,7 @@ impl PageRun {
     /// The first `pages` pages as words.
     pub(crate) fn window(&self, pages: usize) -> Window {
         assert!(pages <= self.pages, "{pages} of {} pages", self.pages);
-        Window::over(&self.memory, self.first..self.first + pages, true)
+        self.memory.window(self.first..self.first + pages, true)
     }
 }
 
@@ -221,8 +244,11 @@ impl fmt::Debug for PageRun {
 }
 
 /// Pages as shared words.
+pub(crate) type Window = AtomicWords<WindowPages>;
+
+/// The pages of a window.
 #[derive(Clone)]
-pub(crate) struct Window {
+pub(crate) struct WindowPages {
     /// Keeps the pages mapped, also after their domain has ended.
     _memory: Arc<Memory>,
     base: NonNull<u8>,
@@ -233,33 +259,11 @@ pub(crate) struct Window {
 }
 
 // SAFETY: pages of a window are reached through atomics only, and `_memory` keeps them mapped.
-unsafe impl Send for Window {}
+unsafe impl Send for WindowPages {}
 // SAFETY: as above.
-unsafe impl Sync for Window {}
+unsafe impl Sync for WindowPages {}
 
-impl Window {
-    /// Page after page, in the order given.
-    ///
-    /// # Panics
-    /// If there are none, or one is not of that memory: frames have been checked before.
-    pub(crate) fn over(
-        memory: &Arc<Memory>,
-        frames: impl IntoIterator<Item = usize>,
-        writable: bool,
-    ) -> Window {
-        let pages: Vec<_> = frames.into_iter().map(|gfn| memory.page_pointer(gfn)).collect();
-        assert!(!pages.is_empty(), "a window needs a page");
-        let contiguous =
-            pages.windows(2).all(|two| two[0].addr().get() + PAGE_SIZE == two[1].addr().get());
-        Window {
-            _memory: Arc::clone(memory),
-            base: pages[0],
-            size: pages.len() * PAGE_SIZE,
-            scattered: (!contiguous).then(|| pages.into()),
-            writable,
-        }
-    }
-
+impl WindowPages {
     fn pointer(&self, at: usize, width: usize) -> *mut u8 {
         // A window has a page at least, so the subtraction cannot wrap.
         assert!(at.is_multiple_of(width) && at <= self.size - width, "{width} bytes at {at}");
@@ -270,99 +274,27 @@ impl Window {
             Some(pages) => unsafe { pages[at / PAGE_SIZE].as_ptr().add(at % PAGE_SIZE) },
         }
     }
+}
 
+impl Atomics for WindowPages {
+    fn size(&self) -> usize {
+        self.size
+    }
+    fn writable(&self) -> bool {
+        self.writable
+    }
     fn u16(&self, at: usize) -> &AtomicU16 {
         // SAFETY: in bounds and aligned (`pointer`), mapped as long as `self` lives, and accessed
         // by all sides as atomics only.
         unsafe { AtomicU16::from_ptr(self.pointer(at, 2).cast()) }
     }
-
     fn u32(&self, at: usize) -> &AtomicU32 {
         // SAFETY: as in `u16`.
         unsafe { AtomicU32::from_ptr(self.pointer(at, 4).cast()) }
     }
-
     fn u64(&self, at: usize) -> &AtomicU64 {
         // SAFETY: as in `u16`.
         unsafe { AtomicU64::from_ptr(self.pointer(at, 8).cast()) }
-    }
-
-    fn may_store(&self) {
-        assert!(self.writable, "a store to a page that is mapped read-only");
-    }
-}
-
-impl Words for Window {
-    fn size(&self) -> usize {
-        self.size
-    }
-    fn load_u16(&self, at: usize, order: Ordering) -> u16 {
-        u16::from_le(self.u16(at).load(order))
-    }
-    fn store_u16(&self, at: usize, value: u16, order: Ordering) {
-        self.may_store();
-        self.u16(at).store(value.to_le(), order);
-    }
-    fn compare_exchange_u16(&self, at: usize, current: u16, new: u16) -> Result<(), u16> {
-        self.may_store();
-        let (current, new) = (current.to_le(), new.to_le());
-        match self.u16(at).compare_exchange(current, new, Ordering::SeqCst, Ordering::SeqCst) {
-            Ok(_) => Ok(()),
-            Err(now) => Err(u16::from_le(now)),
-        }
-    }
-    fn load_u32(&self, at: usize, order: Ordering) -> u32 {
-        u32::from_le(self.u32(at).load(order))
-    }
-    fn store_u32(&self, at: usize, value: u32, order: Ordering) {
-        self.may_store();
-        self.u32(at).store(value.to_le(), order);
-    }
-    fn load_u64(&self, at: usize, order: Ordering) -> u64 {
-        u64::from_le(self.u64(at).load(order))
-    }
-    fn store_u64(&self, at: usize, value: u64, order: Ordering) {
-        self.may_store();
-        self.u64(at).store(value.to_le(), order);
-    }
-    fn copy_out(&self, at: usize, out: &mut [u8]) {
-        assert!(at.is_multiple_of(4) && out.len().is_multiple_of(4), "copies are of whole words");
-        let mut at = at;
-        let mut rest = out;
-        while !rest.is_empty() {
-            if at.is_multiple_of(8) && rest.len() >= 8 {
-                let (word, tail) = rest.split_at_mut(8);
-                word.copy_from_slice(&self.u64(at).load(Ordering::Relaxed).to_ne_bytes());
-                (at, rest) = (at + 8, tail);
-            } else {
-                let (word, tail) = rest.split_at_mut(4);
-                word.copy_from_slice(&self.u32(at).load(Ordering::Relaxed).to_ne_bytes());
-                (at, rest) = (at + 4, tail);
-            }
-        }
-    }
-    fn copy_in(&self, at: usize, bytes: &[u8]) {
-        assert!(at.is_multiple_of(4) && bytes.len().is_multiple_of(4), "copies are of whole words");
-        self.may_store();
-        let mut at = at;
-        let mut rest = bytes;
-        while !rest.is_empty() {
-            if let Some((word, tail)) = rest.split_first_chunk::<8>()
-                && at.is_multiple_of(8)
-            {
-                self.u64(at).store(u64::from_ne_bytes(*word), Ordering::Relaxed);
-                (at, rest) = (at + 8, tail);
-            } else if let Some((word, tail)) = rest.split_first_chunk::<4>() {
-                self.u32(at).store(u32::from_ne_bytes(*word), Ordering::Relaxed);
-                (at, rest) = (at + 4, tail);
-            }
-        }
-    }
-    fn full_barrier(&self) {
-        fence(Ordering::SeqCst);
-    }
-    fn read_barrier(&self) {
-        fence(Ordering::Acquire);
     }
 }
 

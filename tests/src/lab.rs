@@ -13,7 +13,7 @@ mod toolstack;
 
 use std::sync::Arc;
 
-use xenvelope_backend::{Backend, Manager};
+use xenvelope_backend::{Backend, Manager, PairRoute};
 use xenvelope_frontend::transmit::FRAME_AT;
 use xenvelope_frontend::{Config, Counters, Frontend, Link};
 use xenvelope_grant::DomId;
@@ -35,6 +35,15 @@ pub use toolstack::{make_vif, remove_vif};
 pub type LabFrontend = Frontend<Hooked, DomainPort>;
 /// The backend of the lab.
 pub type LabBackend = Backend<Domain, DomainPort, CardAgent>;
+
+/// Every way that the frames of a pair can take.
+pub const ROUTES: [PairRoute; 5] = [
+    PairRoute::Bridge,
+    PairRoute::Switch,
+    PairRoute::Direct,
+    PairRoute::NicFrame,
+    PairRoute::NicEnvelope,
+];
 
 /// By how much a step moves the clock: 10 microseconds.
 pub const STEP_NS: u64 = 10_000;
@@ -258,7 +267,7 @@ impl Lab {
     }
 
     /// Asks for a way between all, and lets it take effect.
-    pub fn all_routes(&mut self, route: xenvelope_backend::PairRoute) {
+    pub fn all_routes(&mut self, route: PairRoute) {
         self.backend.manager().set_all_routes(route);
         self.steps(20);
     }

@@ -4,7 +4,7 @@
 use xenvelope_backend::PairRoute;
 use xenvelope_frontend::transmit::FRAME_AT;
 use xenvelope_grant::seam::{Buffer, Offload};
-use xenvelope_tests::lab::{GuestPlan, Lab, frame};
+use xenvelope_tests::lab::{GuestPlan, Lab, ROUTES, frame};
 
 /// Turns before allocations count: pools and scratch space reach their size.
 const WARM: usize = 1000;
@@ -62,13 +62,7 @@ fn calls_of(route: PairRoute, length: usize) -> u64 {
 
 #[test]
 fn no_route_allocates_once_it_is_warm() {
-    for route in [
-        PairRoute::Bridge,
-        PairRoute::Switch,
-        PairRoute::Direct,
-        PairRoute::NicFrame,
-        PairRoute::NicEnvelope,
-    ] {
+    for route in ROUTES {
         for length in [60, 1400] {
             let calls = calls_of(route, length);
             assert_eq!(calls, 0, "{route:?} with {length} bytes: {calls} allocations");

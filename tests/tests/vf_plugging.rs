@@ -3,7 +3,7 @@
 use xenvelope_backend::PairRoute;
 use xenvelope_frontend::Config;
 use xenvelope_grant::seam::Store as _;
-use xenvelope_tests::lab::{GuestPlan, Lab, mac, numbered, numbers_from};
+use xenvelope_tests::lab::{GuestPlan, Lab, ROUTES, mac, numbered, numbers_from};
 
 fn lab_with_vfs(config: Config, route: PairRoute) -> Lab {
     let plan = GuestPlan { vf: true, config, ..GuestPlan::default() };
@@ -109,13 +109,7 @@ fn a_flow_whose_vf_loses_its_link_goes_on_at_once_and_comes_back_with_the_link()
 /// Hangs on the counters of both sides saying the same.
 #[test]
 fn what_is_sent_by_a_way_is_received_by_that_way() {
-    for route in [
-        PairRoute::Bridge,
-        PairRoute::Switch,
-        PairRoute::Direct,
-        PairRoute::NicFrame,
-        PairRoute::NicEnvelope,
-    ] {
+    for route in ROUTES {
         let mut lab = lab_with_vfs(Config::default(), route);
         lab.steps(500);
         let sent_before = lab.guests[0].counters().sent_by;

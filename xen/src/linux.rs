@@ -24,6 +24,7 @@ mod copier;
 mod devices;
 mod error;
 mod events;
+mod frame_queues;
 mod granter;
 mod host;
 mod packet;

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use arrayvec::ArrayVec;
+use xenvelope_grant::DomId;
 use xenvelope_grant::netif::{FATAL_SLOTS, RSP_ERROR, RSP_NULL, RSP_OKAY, TxResponse};
 use xenvelope_grant::seam::{Hypervisor, Instant, NicPort};
 
@@ -11,14 +12,16 @@ use crate::counters::DropReason;
 use crate::driver_domain::Backend;
 use crate::netback::respond;
 use crate::uplink::PfControl;
-use crate::vif::{Queue, Vif};
+use crate::vif::{Queue, Takes, Vif};
 
-/// A queue, if its interface is still connected.
+/// A queue, its guest and what that takes, if its interface is still connected.
 pub(super) fn queue_at<H: Hypervisor>(
     vifs: &mut BTreeMap<u32, Vif<H>>,
     at: QueueId,
-) -> Option<&mut Queue<H>> {
-    vifs.get_mut(&at.port)?.rings.as_mut()?.queues.get_mut(at.queue)
+) -> Option<(&mut Queue<H>, DomId, Takes)> {
+    let vif = vifs.get_mut(&at.port)?;
+    let rings = vif.rings.as_mut()?;
+    Some((rings.queues.get_mut(at.queue)?, vif.guest, rings.takes))
 }
 
 impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
@@ -35,7 +38,7 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
             } else {
                 self.counters.drop_frames(DropReason::CopyFailed, 1);
             }
-            if let Some(queue) = queue_at(&mut self.vifs, to) {
+            if let Some((queue, ..)) = queue_at(&mut self.vifs, to) {
                 respond(&mut queue.rx, &delivery, whole);
             }
         }
@@ -49,8 +52,8 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
             let whole = copied && round.ops[frame.ops].iter().all(|op| op.status.check().is_ok());
             if let Some(to) = frame.to {
                 let queue = queue_at(&mut self.vifs, to);
-                let waits =
-                    queue.is_some_and(|queue| queue.wait(buffer, length, offload, now, whole));
+                let waits = queue
+                    .is_some_and(|(queue, ..)| queue.wait(buffer, length, offload, now, whole));
                 if !waits {
                     self.counters.drop_frames(DropReason::CopyFailed, 1);
                 }
@@ -64,7 +67,7 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
         }
         drop(outbound);
         for Taken { from, frame, .. } in round.taken.drain(..) {
-            let Some(queue) = queue_at(&mut self.vifs, from) else { continue };
+            let Some((queue, ..)) = queue_at(&mut self.vifs, from) else { continue };
             let status = if frame.refused { RSP_ERROR } else { RSP_OKAY };
             let mut ids: ArrayVec<u16, FATAL_SLOTS> = frame.ids;
             for (index, id) in ids.drain(..).enumerate() {

@@ -87,18 +87,16 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
         total: usize,
         offload: Offload,
     ) -> Result<(), DropReason> {
-        let rings = self.vifs.get_mut(&to.port).and_then(|vif| vif.rings.as_mut());
-        let rings = rings.ok_or(DropReason::NoDestination)?;
-        let queue = rings.queues.get_mut(to.queue).ok_or(DropReason::NoDestination)?;
+        let (queue, _, takes) = queue_at(&mut self.vifs, to).ok_or(DropReason::NoDestination)?;
         let full = queue.parked >= WAITING_FRAMES || queue.parked_bytes + total > WAITING_BYTES;
-        if full || !rings.takes.rx_notify {
+        if full || !takes.rx_notify {
             return Err(DropReason::NoReceiveBuffer);
         }
         queue.parked += 1;
         queue.parked_bytes += total;
         let copied = self.copy_aside(sources, total, offload, Some(to));
         if copied.is_err()
-            && let Some(queue) = queue_at(&mut self.vifs, to)
+            && let Some((queue, ..)) = queue_at(&mut self.vifs, to)
         {
             queue.left(total);
         }

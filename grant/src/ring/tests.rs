@@ -2,65 +2,13 @@
 
 extern crate std;
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU32, Ordering, fence};
+use std::sync::atomic::Ordering;
 use std::vec::Vec;
 
 use proptest::prelude::*;
 
 use super::*;
-
-/// One page of words for one thread.
-struct Page(Vec<AtomicU32>);
-
-impl Page {
-    fn new(bytes: usize) -> Page {
-        Page((0..bytes / 4).map(|_| AtomicU32::new(0)).collect())
-    }
-}
-
-impl Words for Page {
-    fn size(&self) -> usize {
-        self.0.len() * 4
-    }
-    fn load_u16(&self, _: usize, _: Ordering) -> u16 {
-        unreachable!("rings have 32-bit words only")
-    }
-    fn store_u16(&self, _: usize, _: u16, _: Ordering) {
-        unreachable!("rings have 32-bit words only")
-    }
-    fn compare_exchange_u16(&self, _: usize, _: u16, _: u16) -> Result<(), u16> {
-        unreachable!("rings have 32-bit words only")
-    }
-    fn load_u32(&self, at: usize, order: Ordering) -> u32 {
-        self.0[at / 4].load(order)
-    }
-    fn store_u32(&self, at: usize, value: u32, order: Ordering) {
-        self.0[at / 4].store(value, order);
-    }
-    fn load_u64(&self, _: usize, _: Ordering) -> u64 {
-        unreachable!("rings have 32-bit words only")
-    }
-    fn store_u64(&self, _: usize, _: u64, _: Ordering) {
-        unreachable!("rings have 32-bit words only")
-    }
-    fn copy_out(&self, at: usize, out: &mut [u8]) {
-        for (i, chunk) in out.chunks_mut(4).enumerate() {
-            chunk.copy_from_slice(&self.0[at / 4 + i].load(Ordering::Relaxed).to_le_bytes());
-        }
-    }
-    fn copy_in(&self, at: usize, bytes: &[u8]) {
-        for (i, chunk) in bytes.chunks(4).enumerate() {
-            let word = u32::from_le_bytes(chunk.try_into().expect("multiples of 4"));
-            self.0[at / 4 + i].store(word, Ordering::Relaxed);
-        }
-    }
-    fn full_barrier(&self) {
-        fence(Ordering::SeqCst);
-    }
-    fn read_barrier(&self) {
-        fence(Ordering::Acquire);
-    }
-}
+use crate::words::HeapWords;
 
 #[derive(Clone, Copy, Debug)]
 enum Op {
@@ -117,7 +65,7 @@ proptest! {
     #[test]
     fn behaves_like_two_queues(start in prop_oneof![any::<u32>(), (u32::MAX - 40)..=u32::MAX],
                                ops in proptest::collection::vec(op(), 1..400)) {
-        let page = Page::new(4096);
+        let page = HeapWords::new(4096);
         let mut front = Front::<_, u64, u64>::starting_at(&page, LAYOUT, start);
         let mut back = Back::<_, u64, u64>::attach(&page, LAYOUT);
         let (mut hidden_req, mut requests) = (0, VecDeque::new());
@@ -192,7 +140,7 @@ proptest! {
         start in prop_oneof![any::<u32>(), (u32::MAX - 40)..=u32::MAX],
         ops in proptest::collection::vec(life(), 1..400),
     ) {
-        let page = Page::new(4096);
+        let page = HeapWords::new(4096);
         let mut front = Front::<_, u64, ()>::starting_at(&page, LAYOUT, start);
         let mut back = Back::<_, u64, ()>::attach(&page, LAYOUT);
         // What is published and not released, and how much of it the back of now has taken.
@@ -247,7 +195,7 @@ proptest! {
     /// no more is outstanding than it holds.
     #[test]
     fn a_front_resumes_only_from_indices_that_can_be(requests: u32, responses: u32) {
-        let page = Page::new(4096);
+        let page = HeapWords::new(4096);
         page.store_u32(LAYOUT.req_prod, requests, Ordering::Relaxed);
         page.store_u32(LAYOUT.rsp_prod, responses, Ordering::Relaxed);
         match Front::<_, u64, ()>::resume(&page, LAYOUT) {
@@ -261,7 +209,7 @@ proptest! {
     fn a_back_that_asks_for_several_requests_is_told_of_the_last(
         start: u32, more in 1u32..20, batches in proptest::collection::vec(1u32..5, 20),
     ) {
-        let page = Page::new(4096);
+        let page = HeapWords::new(4096);
         let mut front = Front::<_, u64, u64>::starting_at(&page, LAYOUT, start);
         let mut back = Back::<_, u64, u64>::attach(&page, LAYOUT);
         prop_assert_eq!(back.ask_after(more), Ok(0));
@@ -279,7 +227,7 @@ proptest! {
     /// A peer writes anything into the indices: an error or a count that the ring can hold.
     #[test]
     fn an_index_that_runs_ahead_is_an_error(start: u32, claim: u32, outstanding in 0u32..200) {
-        let page = Page::new(4096);
+        let page = HeapWords::new(4096);
         let mut front = Front::<_, u64, u64>::starting_at(&page, LAYOUT, start);
         for n in 0..outstanding {
             front.push(&u64::from(n)).unwrap();

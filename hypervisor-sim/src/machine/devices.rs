@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use xenvelope_grant::seam::{NoBuffer, PortId};
-use xenvelope_grant::{DomId, PAGE_SIZE};
+use xenvelope_grant::{DomId, HasWords, PAGE_SIZE, Words};
 
 use super::Machine;
 use super::buffer::FrameBuffer;
@@ -83,4 +83,8 @@ impl DmaWords for DevicePages {
     }
 }
 
-super::words_of_field::words_of_field!(DevicePages);
+impl HasWords for DevicePages {
+    fn words(&self) -> &(impl Words + ?Sized) {
+        &self.words
+    }
+}

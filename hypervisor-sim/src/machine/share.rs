@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use xenvelope_grant::entry::Extent;
 use xenvelope_grant::seam::{Access, Pinned, Share, Shared};
-use xenvelope_grant::{DomId, GrantError, Gref};
+use xenvelope_grant::{DomId, GrantError, Gref, HasWords, Words};
 
 use super::domain::{Domain, DomainState};
 use super::guest::Guest;
@@ -108,8 +108,8 @@ impl Share for Domain {
             }
         }
         let writable = access == Access::Write;
-        let words =
-            Window::over(owner.space.memory(), frames.iter().map(|gfn| *gfn as usize), writable);
+        let gfns = frames.iter().map(|gfn| *gfn as usize);
+        let words = owner.space.memory().window(gfns, writable);
         maptrack.pages += refs.len();
         let handle = maptrack.next;
         maptrack.next += 1;
@@ -181,4 +181,8 @@ impl Shared for SharedPages {
     }
 }
 
-super::words_of_field::words_of_field!(SharedPages);
+impl HasWords for SharedPages {
+    fn words(&self) -> &(impl Words + ?Sized) {
+        &self.words
+    }
+}

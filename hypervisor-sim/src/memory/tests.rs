@@ -1,5 +1,7 @@
 //! Windows, runs and their bounds.
 
+use xenvelope_grant::Words as _;
+
 use super::*;
 
 #[test]
@@ -8,7 +10,7 @@ fn a_window_over_scattered_pages_reads_them_in_the_order_given() {
     for page in 0..4 {
         run.bytes_mut()[page * PAGE_SIZE] = page as u8 + 1;
     }
-    let window = Window::over(run.memory(), [2, 0], false);
+    let window = run.memory().window([2, 0], false);
     assert_eq!(window.size(), 2 * PAGE_SIZE);
     assert_eq!(window.load_u32(0, Ordering::Relaxed), 3);
     assert_eq!(window.load_u32(PAGE_SIZE, Ordering::Relaxed), 1);
@@ -21,7 +23,7 @@ fn a_window_over_scattered_pages_reads_them_in_the_order_given() {
 #[should_panic(expected = "read-only")]
 fn a_store_to_a_read_only_window_panics() {
     let run = PageRun::map(1).expect("a page");
-    Window::over(run.memory(), [0], false).store_u32(0, 1, Ordering::Relaxed);
+    run.memory().window([0], false).store_u32(0, 1, Ordering::Relaxed);
 }
 
 #[test]

@@ -49,6 +49,23 @@ pub struct HostileGuest {
     granted: Vec<GrantedBuffer>,
 }
 
+/// Puts up to so many receive buffers into netif's ring, unpublished: the pages of `area`, each
+/// in the slot of its number.
+pub(super) fn push_buffers(
+    rx: &mut Front<SharedPages, RxRequest, RxResponse>,
+    area: &mut PageArea,
+    count: u32,
+) {
+    for _ in 0..count {
+        let page = rx.next_index() % 256;
+        if rx.free() == 0 {
+            break;
+        }
+        let Ok(gref) = area.open(page as usize) else { break };
+        let _ = rx.push(&RxRequest { id: page as u16, pad: 0, gref: gref.0 });
+    }
+}
+
 impl HostileGuest {
     /// Makes the guest and connects it. The guests of the lab go on meanwhile.
     ///
@@ -166,14 +183,7 @@ impl HostileGuest {
 
     /// Posts receive buffers.
     pub fn post_buffers(&mut self, count: u32) {
-        for _ in 0..count {
-            let page = self.rx.next_index() % 256;
-            if self.rx.free() == 0 {
-                break;
-            }
-            let Ok(gref) = self.area.open(page as usize) else { break };
-            let _ = self.rx.push(&RxRequest { id: page as u16, pad: 0, gref: gref.0 });
-        }
+        push_buffers(&mut self.rx, &mut self.area, count);
         let _ = self.rx.publish();
     }
 

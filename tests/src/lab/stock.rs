@@ -19,7 +19,7 @@ use xenvelope_hypervisor_sim::machine::{Domain, GrantedBuffer, PageArea, Port, S
 use xenvelope_switch::MacAddress;
 
 use super::Lab;
-use super::hostile::{RX_LAYOUT, TX_LAYOUT};
+use super::hostile::{RX_LAYOUT, TX_LAYOUT, push_buffers};
 
 /// What Linux' netfront says of itself.
 pub const LINUX: [(&str, u64); 6] = [
@@ -230,14 +230,7 @@ impl StockGuest {
     /// Posts up to so many receive buffers in one queue.
     pub fn post(&mut self, queue: usize, count: u32) {
         let queue = &mut self.queues[queue];
-        for _ in 0..count {
-            let page = queue.rx.next_index() % 256;
-            if queue.rx.free() == 0 {
-                break;
-            }
-            let Ok(gref) = queue.area.open(page as usize) else { break };
-            let _ = queue.rx.push(&RxRequest { id: page as u16, pad: 0, gref: gref.0 });
-        }
+        push_buffers(&mut queue.rx, &mut queue.area, count);
         if queue.rx.publish()
             && let Some(port) = queue.ports.last()
         {

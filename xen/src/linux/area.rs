@@ -63,7 +63,7 @@ impl ReceiveArea for MirroredArea {
         if !range.is_empty() && self.open[pages].contains(&true) {
             return None;
         }
-        Some(self.mirror.see(self.shared.words(), range))
+        Some(self.mirror.see(self.shared.map(), range))
     }
 
     /// In the mirror, where the frame is read.
@@ -72,7 +72,7 @@ impl ReceiveArea for MirroredArea {
         if !ours(from) || !ours(to) || from == to || len > PAGE_SIZE {
             return false;
         }
-        self.mirror.shift(self.shared.words(), from, to, len);
+        self.mirror.shift(self.shared.map(), from, to, len);
         true
     }
 

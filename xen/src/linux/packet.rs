@@ -1,7 +1,6 @@
 //! A packet socket: the queue of a VF in a guest, or of a physical interface in the driver domain.
 
 use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
 use std::io;
 use std::ops::Range;
 use std::os::fd::{AsFd, OwnedFd};
@@ -17,6 +16,7 @@ use xenvelope_grant::seam::{
 use super::buffer::Buffer;
 use super::clock::Clock;
 use super::error::XenError;
+use super::frame_queues::{FrameQueues, Most};
 use super::host::Xen;
 use super::sys::{self, Batch};
 use super::vnet;
@@ -46,13 +46,6 @@ pub struct PacketConfig {
     pub quiet: bool,
 }
 
-/// A frame on its way out.
-struct Leaving {
-    buffer: Buffer,
-    frame: Range<usize>,
-    offload: Offload,
-}
-
 /// A packet socket on one interface.
 pub struct PacketPort {
     socket: OwnedFd,
@@ -61,10 +54,7 @@ pub struct PacketPort {
     host: Xen,
     id: PortId,
     batch: RefCell<Batch<BATCH>>,
-    posted: RefCell<VecDeque<(Buffer, usize)>>,
-    arrived: RefCell<VecDeque<Arrival<Buffer>>>,
-    leaving: RefCell<VecDeque<Leaving>>,
-    sent: RefCell<VecDeque<Buffer>>,
+    queues: FrameQueues,
     up: Cell<bool>,
     looked_at: Cell<Instant>,
 }
@@ -116,11 +106,7 @@ impl PacketPort {
             host: host.clone(),
             id,
             batch: RefCell::new(Batch::new()),
-            // As much as they ever hold: nothing is allocated for a frame.
-            posted: RefCell::new(VecDeque::with_capacity(BATCH)),
-            arrived: RefCell::new(VecDeque::with_capacity(BATCH)),
-            leaving: RefCell::new(VecDeque::with_capacity(QUEUE)),
-            sent: RefCell::new(VecDeque::with_capacity(QUEUE)),
+            queues: FrameQueues::new(Most { posted: BATCH, room: TAG + LONGEST, leaving: QUEUE }),
             up: Cell::new(false),
             looked_at: Cell::new(Instant::default()),
         };
@@ -147,29 +133,30 @@ impl PacketPort {
 
     /// Sends what waits. What the kernel has no room for waits on.
     fn drain(&self) {
-        let mut leaving = self.leaving.borrow_mut();
         let mut batch = self.batch.borrow_mut();
-        while !leaving.is_empty() {
+        loop {
+            let leaving = self.queues.leaving.borrow();
+            if leaving.is_empty() {
+                return;
+            }
             let frames = leaving.iter().map(|leaving| {
-                let frame = &leaving.buffer.stack_bytes()[leaving.frame.clone()];
+                let frame = leaving.bytes();
                 (vnet::build(&leaving.offload, frame), frame)
             });
-            match batch.send(self.socket.as_fd(), frames) {
-                Ok(count) => {
-                    let gone = leaving.drain(..count).map(|leaving| leaving.buffer);
-                    self.sent.borrow_mut().extend(gone);
-                }
+            let (sent, all) = (batch.send(self.socket.as_fd(), frames), leaving.len());
+            drop(leaving);
+            match sent {
+                Ok(count) => self.queues.gone(count),
                 Err(error) => match error.raw_os_error() {
-                    Some(libc::EAGAIN | libc::ENOBUFS | libc::EINTR) => break,
+                    Some(libc::EAGAIN | libc::ENOBUFS | libc::EINTR) => return,
                     Some(libc::ENETDOWN | libc::ENXIO | libc::ENODEV) => {
                         self.look();
-                        self.sent.borrow_mut().extend(leaving.drain(..).map(|gone| gone.buffer));
+                        self.queues.gone(all);
                     }
                     _ => {
                         // This one frame is not to its liking: it is lost as on a wire.
                         tracing::debug!(interface = self.interface, %error, "frame not sent");
-                        let first = leaving.pop_front().map(|gone| gone.buffer);
-                        self.sent.borrow_mut().extend(first);
+                        self.queues.gone(1);
                     }
                 },
             }
@@ -177,7 +164,7 @@ impl PacketPort {
     }
 
     fn fetch(&self) {
-        let mut posted = self.posted.borrow_mut();
+        let mut posted = self.queues.posted.borrow_mut();
         let mut batch = self.batch.borrow_mut();
         let targets = posted.iter_mut().map(|(buffer, headroom)| {
             &mut buffer.stack_bytes_mut()[*headroom + TAG..*headroom + TAG + LONGEST]
@@ -191,7 +178,7 @@ impl PacketPort {
                 return;
             }
         };
-        let mut arrived = self.arrived.borrow_mut();
+        let mut arrived = self.queues.arrived.borrow_mut();
         for (index, (mut buffer, headroom)) in posted.drain(..count).enumerate() {
             let received = batch.received(index);
             if received.truncated || received.len < 14 {
@@ -270,12 +257,7 @@ impl NicPort for PacketPort {
         if frame.len() > LONGEST {
             return Err(Unsent { cause: NicError::TooLong, buffer });
         }
-        let mut leaving = self.leaving.borrow_mut();
-        if leaving.len() >= QUEUE {
-            return Err(Unsent { cause: NicError::Full, buffer });
-        }
-        leaving.push_back(Leaving { buffer, frame, offload });
-        Ok(())
+        self.queues.send(buffer, frame, offload)
     }
 
     fn kick(&self) {
@@ -284,32 +266,24 @@ impl NicPort for PacketPort {
     }
 
     fn completed(&self) -> Option<Buffer> {
-        self.sent.borrow_mut().pop_front()
+        self.queues.completed()
     }
 
     fn in_flight(&self) -> usize {
-        self.leaving.borrow().len() + self.sent.borrow().len()
+        self.queues.in_flight()
     }
 
     fn wanted(&self) -> (usize, usize) {
-        (BATCH - self.posted.borrow().len(), TAG + LONGEST)
+        self.queues.wanted()
     }
 
     fn post(&self, buffer: Buffer, headroom: usize) -> Result<(), Buffer> {
-        let mut posted = self.posted.borrow_mut();
-        if posted.len() >= BATCH || buffer.capacity() < headroom + TAG + LONGEST {
-            return Err(buffer);
-        }
-        posted.push_back((buffer, headroom));
-        Ok(())
+        self.queues.post(buffer, headroom)
     }
 
     /// A batch is fetched when the last one has been taken: at most 32 frames, until new
     /// buffers are posted.
     fn receive(&self) -> Option<Arrival<Buffer>> {
-        if self.arrived.borrow().is_empty() {
-            self.fetch();
-        }
-        self.arrived.borrow_mut().pop_front()
+        self.queues.receive(|| self.fetch())
     }
 }

@@ -2,13 +2,12 @@
 //! are not.
 
 use std::rc::Rc;
-use std::sync::atomic::Ordering;
 
 use xenvelope_grant::seam::{Access, Pinned, Share, Shared};
-use xenvelope_grant::{DomId, GrantError, Gref, Words};
+use xenvelope_grant::{DomId, GrantError, Gref, HasWords, Words};
 
 use super::host::{Inner, Xen};
-use super::sys::{self, SharedPagesMap};
+use super::sys::{self, DevicePages, SharedPagesMap};
 use super::unit::{free, grant_error};
 
 /// Pages that are shared with another domain. Dropped, they are unmapped, and freed if they are
@@ -36,7 +35,7 @@ impl SharedPages {
         // The kernel hands out zeroed pages (`GFP_KERNEL | __GFP_ZERO`).
         let index = sys::alloc_grefs(&host.gntalloc, to, writable, &mut refs)
             .map_err(|error| grant_error(&error))?;
-        match SharedPagesMap::new(&host.gntalloc, index, pages, true) {
+        match DevicePages::map(&host.gntalloc, index, pages, true) {
             Ok(words) => Ok(SharedPages {
                 words: Some(words),
                 refs,
@@ -52,7 +51,7 @@ impl SharedPages {
         }
     }
 
-    pub(super) fn words(&self) -> &SharedPagesMap {
+    pub(super) fn map(&self) -> &SharedPagesMap {
         self.words.as_ref().expect("pages are mapped until they are dropped")
     }
 }
@@ -94,7 +93,7 @@ impl Share for Xen {
             sys::map_grants(&host.gntdev, from, refs).map_err(|error| grant_error(&error))?;
         // The hypercall is made by mmap; a reference that is not granted to us fails there. A
         // mapping without PROT_WRITE is made read-only in Xen too.
-        match SharedPagesMap::new(&host.gntdev, index, refs.len(), access == Access::Write) {
+        match DevicePages::map(&host.gntdev, index, refs.len(), access == Access::Write) {
             Ok(words) => Ok(SharedPages {
                 words: Some(words),
                 refs: refs.to_vec(),
@@ -124,41 +123,8 @@ impl Shared for SharedPages {
     }
 }
 
-impl Words for SharedPages {
-    fn size(&self) -> usize {
-        self.words().size()
-    }
-    fn load_u16(&self, at: usize, order: Ordering) -> u16 {
-        self.words().load_u16(at, order)
-    }
-    fn store_u16(&self, at: usize, value: u16, order: Ordering) {
-        self.words().store_u16(at, value, order);
-    }
-    fn compare_exchange_u16(&self, at: usize, current: u16, new: u16) -> Result<(), u16> {
-        self.words().compare_exchange_u16(at, current, new)
-    }
-    fn load_u32(&self, at: usize, order: Ordering) -> u32 {
-        self.words().load_u32(at, order)
-    }
-    fn store_u32(&self, at: usize, value: u32, order: Ordering) {
-        self.words().store_u32(at, value, order);
-    }
-    fn load_u64(&self, at: usize, order: Ordering) -> u64 {
-        self.words().load_u64(at, order)
-    }
-    fn store_u64(&self, at: usize, value: u64, order: Ordering) {
-        self.words().store_u64(at, value, order);
-    }
-    fn copy_out(&self, at: usize, out: &mut [u8]) {
-        self.words().copy_out(at, out);
-    }
-    fn copy_in(&self, at: usize, bytes: &[u8]) {
-        self.words().copy_in(at, bytes);
-    }
-    fn full_barrier(&self) {
-        self.words().full_barrier();
-    }
-    fn read_barrier(&self) {
-        self.words().read_barrier();
+impl HasWords for SharedPages {
+    fn words(&self) -> &(impl Words + ?Sized) {
+        self.map()
     }
 }

@@ -15,6 +15,6 @@ pub(super) use ioctl::{
     map_grants, notify, reset_ports, set_interface_address, set_interface_flags, set_interface_mtu,
     set_persistent, set_tap, unbind, unmap_grants,
 };
-pub(super) use mapping::{OwnPages, SharedPagesMap};
+pub(super) use mapping::{DevicePages, OwnPages, SharedPagesMap};
 pub(super) use message::{Batch, add_membership, link_address, set_option};
 pub(super) use mirror::Mirror;

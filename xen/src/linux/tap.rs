@@ -1,7 +1,6 @@
 //! A TAP: where this domain's own network stack is, on the other side of the driver.
 
 use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
 use std::fs::{File, OpenOptions};
 use std::ops::Range;
 use std::os::fd::AsFd;
@@ -10,11 +9,12 @@ use std::os::unix::fs::OpenOptionsExt;
 use nix::libc;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 use xenvelope_grant::seam::{
-    Arrival, Buffer as _, NicCapabilities, NicError, NicPort, Offload, PortId, Unsent,
+    Arrival, Buffer as _, NicCapabilities, NicPort, Offload, PortId, Unsent,
 };
 
 use super::buffer::Buffer;
 use super::error::XenError;
+use super::frame_queues::{FrameQueues, Most};
 use super::host::Xen;
 use super::sys::Exchange;
 use super::{sys, vnet};
@@ -54,12 +54,7 @@ pub struct Tap {
     host: Xen,
     id: PortId,
     exchange: Box<RefCell<Exchange>>,
-    posted: RefCell<VecDeque<(Buffer, usize)>>,
-    /// Read, and not handed out yet.
-    arrived: RefCell<VecDeque<Arrival<Buffer>>>,
-    /// To be written at the next kick.
-    leaving: RefCell<VecDeque<(Buffer, Range<usize>, Offload)>>,
-    sent: RefCell<VecDeque<Buffer>>,
+    queues: FrameQueues,
     gone: Cell<bool>,
     /// How many more times it is not read: reading nothing is a system call too.
     skip: Cell<u8>,
@@ -107,12 +102,8 @@ impl Tap {
             mac,
             host: host.clone(),
             id,
-            // As much as it ever holds: nothing is allocated for a frame.
             exchange: Box::new(RefCell::new(exchange)),
-            posted: RefCell::new(VecDeque::with_capacity(READY)),
-            arrived: RefCell::new(VecDeque::with_capacity(READY)),
-            leaving: RefCell::new(VecDeque::with_capacity(sys::FRAMES)),
-            sent: RefCell::new(VecDeque::with_capacity(2 * sys::FRAMES)),
+            queues: FrameQueues::new(Most { posted: READY, room: LONGEST, leaving: sys::FRAMES }),
             gone: Cell::new(false),
             skip: Cell::new(0),
         })
@@ -131,9 +122,10 @@ impl Tap {
         frames: impl Iterator<Item = (&'f [u8], Offload)>,
     ) -> (usize, usize) {
         let frames = frames.map(|(frame, offload)| (vnet::build(&offload, frame), frame));
-        let (mut posted, mut exchange) = (self.posted.borrow_mut(), self.exchange.borrow_mut());
+        let mut posted = self.queues.posted.borrow_mut();
+        let mut exchange = self.exchange.borrow_mut();
         // Only as many as can be handed out before the next call.
-        let free = READY.saturating_sub(self.arrived.borrow().len());
+        let free = READY.saturating_sub(self.queues.arrived.borrow().len());
         let targets = posted.iter_mut().take(free).map(|(buffer, headroom)| {
             &mut buffer.stack_bytes_mut()[*headroom..*headroom + LONGEST]
         });
@@ -145,7 +137,7 @@ impl Tap {
                 refused += 1;
             }
         }
-        let mut arrived = self.arrived.borrow_mut();
+        let mut arrived = self.queues.arrived.borrow_mut();
         let before = arrived.len();
         for index in 0..count.read {
             let Some((buffer, headroom)) = posted.pop_front() else { break };
@@ -212,58 +204,44 @@ impl NicPort for Tap {
         frame: Range<usize>,
         offload: Offload,
     ) -> Result<(), Unsent<Buffer>> {
-        let mut leaving = self.leaving.borrow_mut();
-        if leaving.len() >= sys::FRAMES {
-            return Err(Unsent { cause: NicError::Full, buffer });
-        }
-        leaving.push_back((buffer, frame, offload));
-        Ok(())
+        self.queues.send(buffer, frame, offload)
     }
 
     /// Frames that the stack does not take are lost as on a wire.
     fn kick(&self) {
-        let mut leaving = self.leaving.borrow_mut();
-        if leaving.is_empty() {
-            return;
+        let leaving = self.queues.leaving.borrow();
+        let all = leaving.len();
+        if all > 0 {
+            self.exchange(leaving.iter().map(|leaving| (leaving.bytes(), leaving.offload)));
+            drop(leaving);
+            self.queues.gone(all);
         }
-        self.exchange(
-            leaving
-                .iter()
-                .map(|(buffer, frame, offload)| (&buffer.stack_bytes()[frame.clone()], *offload)),
-        );
-        self.sent.borrow_mut().extend(leaving.drain(..).map(|(buffer, ..)| buffer));
     }
 
     fn completed(&self) -> Option<Buffer> {
-        self.sent.borrow_mut().pop_front()
+        self.queues.completed()
     }
 
     fn in_flight(&self) -> usize {
-        self.leaving.borrow().len() + self.sent.borrow().len()
+        self.queues.in_flight()
     }
 
     fn wanted(&self) -> (usize, usize) {
-        (READY - self.posted.borrow().len(), LONGEST)
+        self.queues.wanted()
     }
 
     fn post(&self, buffer: Buffer, headroom: usize) -> Result<(), Buffer> {
-        let mut posted = self.posted.borrow_mut();
-        if posted.len() >= READY || buffer.capacity() < headroom + LONGEST {
-            return Err(buffer);
-        }
-        posted.push_back((buffer, headroom));
-        Ok(())
+        self.queues.post(buffer, headroom)
     }
 
     fn receive(&self) -> Option<Arrival<Buffer>> {
-        if self.arrived.borrow().is_empty() {
+        self.queues.receive(|| {
             let skip = self.skip.get();
             if skip > 0 && !self.host.has_fired(self.id) {
                 self.skip.set(skip - 1);
-                return None;
+            } else {
+                self.exchange(std::iter::empty());
             }
-            self.exchange(std::iter::empty());
-        }
-        self.arrived.borrow_mut().pop_front()
+        })
     }
 }

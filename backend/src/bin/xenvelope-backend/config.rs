@@ -27,7 +27,7 @@ pub struct Config {
     /// Whether devices that are not ours are given to the kernel's own drivers.
     pub stock_drivers: bool,
     /// The way between guests of which nothing else is said.
-    pub default_route_between_guests: Route,
+    pub default_route_between_guests: PairRoute,
     /// The way to the outside.
     pub uplink: Uplink,
     /// The card with VFs.
@@ -44,7 +44,7 @@ impl Default for Config {
             queues: Within::new_const(4),
             table_pages: Within::new_const(4),
             stock_drivers: true,
-            default_route_between_guests: Route::Auto,
+            default_route_between_guests: PairRoute::Auto,
             uplink: Uplink::default(),
             card: Card::default(),
             guest: Vec::new(),
@@ -102,7 +102,7 @@ pub struct Guest {
     pub vlan: Within<0, 4094>,
     /// The way of what its table has no entry for.
     #[serde(default)]
-    pub default_route: GuestRoute,
+    pub default_route: DefaultRoute,
     /// Which of the card's VFs gets this address.
     #[serde(default)]
     pub vf: Option<Spanned<Within<0, 255>>>,
@@ -115,59 +115,7 @@ pub struct Pair {
     /// Their addresses.
     pub between: Spanned<[Mac; 2]>,
     /// The way.
-    pub route: Route,
-}
-
-/// A way between two guests: see `PairRoute`.
-#[derive(Deserialize, Clone, Copy, PartialEq, Eq, Debug, Default)]
-#[serde(rename_all = "kebab-case")]
-pub enum Route {
-    /// The best that both can do.
-    #[default]
-    Auto,
-    /// Netif through our switch.
-    Bridge,
-    /// Envelopes through our switch.
-    Switch,
-    /// Envelopes on a channel of their own.
-    Direct,
-    /// Frames through the card.
-    NicFrame,
-    /// Envelopes through the card.
-    NicEnvelope,
-}
-
-impl From<Route> for PairRoute {
-    fn from(route: Route) -> PairRoute {
-        match route {
-            Route::Auto => PairRoute::Auto,
-            Route::Bridge => PairRoute::Bridge,
-            Route::Switch => PairRoute::Switch,
-            Route::Direct => PairRoute::Direct,
-            Route::NicFrame => PairRoute::NicFrame,
-            Route::NicEnvelope => PairRoute::NicEnvelope,
-        }
-    }
-}
-
-/// A guest's default route: see `DefaultRoute`.
-#[derive(Deserialize, Clone, Copy, PartialEq, Eq, Debug, Default)]
-#[serde(rename_all = "kebab-case")]
-pub enum GuestRoute {
-    /// The VF if there is one.
-    #[default]
-    Auto,
-    /// The driver domain.
-    DriverDomain,
-}
-
-impl From<GuestRoute> for DefaultRoute {
-    fn from(route: GuestRoute) -> DefaultRoute {
-        match route {
-            GuestRoute::Auto => DefaultRoute::Auto,
-            GuestRoute::DriverDomain => DefaultRoute::DriverDomain,
-        }
-    }
+    pub route: PairRoute,
 }
 
 fn network_0() -> BTreeSet<u16> {

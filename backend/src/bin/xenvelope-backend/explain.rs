@@ -3,10 +3,11 @@
 use std::io::{Result, Write};
 use std::path::Path;
 
+use xenvelope_backend::PairRoute;
 use xenvelope_service::interface::Interface;
 use xenvelope_service::settings::Settings;
 
-use crate::config::{Config, Route};
+use crate::config::Config;
 
 /// Says it.
 pub fn print(settings: &Settings<Config>, out: &mut impl Write) -> Result<()> {
@@ -90,13 +91,13 @@ fn absent(interface: &Interface) -> &'static str {
     if there { "" } else { " (not there now)" }
 }
 
-fn words(route: Route) -> &'static str {
+fn words(route: PairRoute) -> &'static str {
     match route {
-        Route::Auto => "the best that both sides can do",
-        Route::Bridge => "frames, copied by this domain",
-        Route::Switch => "envelopes through this domain",
-        Route::Direct => "envelopes on a channel of their own",
-        Route::NicFrame => "frames through the card",
-        Route::NicEnvelope => "envelopes through the card",
+        PairRoute::Auto => "the best that both sides can do",
+        PairRoute::Bridge => "frames, copied by this domain",
+        PairRoute::Switch => "envelopes through this domain",
+        PairRoute::Direct => "envelopes on a channel of their own",
+        PairRoute::NicFrame => "frames through the card",
+        PairRoute::NicEnvelope => "envelopes through the card",
     }
 }

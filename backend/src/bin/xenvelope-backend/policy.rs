@@ -21,19 +21,19 @@ impl Policy {
         let members = config.guest.iter().map(|guest| {
             let member = Member {
                 networks: guest.networks.clone(),
-                default_route: guest.default_route.into(),
+                default_route: guest.default_route,
                 vlan: guest.vlan.get(),
             };
             (guest.mac.get_ref().0, member)
         });
         let routes = config.pair.iter().map(|pair| {
             let [one, other] = pair.macs();
-            ((one.min(other), one.max(other)), pair.route.into())
+            ((one.min(other), one.max(other)), pair.route)
         });
         Policy {
             members: members.collect(),
             routes: routes.collect(),
-            default_route: config.default_route_between_guests.into(),
+            default_route: config.default_route_between_guests,
         }
     }
 

@@ -51,8 +51,8 @@ pub fn run(arguments: &Arguments, settings: Settings<Config>) -> anyhow::Result<
     let uplink = uplink(&host, &config)?;
     let orders = config.card.pf.as_ref().and_then(|_| control.orders());
     let agent = CardAgent::new(orders, anti_spoof);
-    let backend = Backend::new(host.clone(), served(&config, epoch), uplink, agent)?;
     let now = host.now();
+    let backend = Backend::new(host, served(&config, epoch), uplink, agent)?;
     let mut server = Server {
         policy: Policy::default(),
         status: StatusFile::new(arguments.status.clone()),
@@ -61,7 +61,6 @@ pub fn run(arguments: &Arguments, settings: Settings<Config>) -> anyhow::Result<
         uplink: config.uplink.name().map(str::to_owned),
         config,
         arguments,
-        host,
         wake,
         signals,
         epoch,
@@ -143,7 +142,6 @@ struct Server<'a> {
     arguments: &'a Arguments,
     config: Config,
     policy: Policy,
-    host: Xen,
     /// The signals' number in a wait.
     wake: PortId,
     signals: Signals,
@@ -160,7 +158,7 @@ struct Server<'a> {
 
 impl Server<'_> {
     fn serve(&mut self) {
-        self.backend.poll(self.host.now());
+        self.backend.poll(self.backend.host().now());
         tracing::info!(
             epoch = self.epoch,
             connected = self.backend.connected(),
@@ -172,7 +170,7 @@ impl Server<'_> {
             if self.signals.take_reload() {
                 self.reload();
             }
-            let now = self.host.now();
+            let now = self.backend.host().now();
             let busy = self.backend.poll(now);
             self.report(now);
             if connected != self.backend.connected() {
@@ -181,8 +179,9 @@ impl Server<'_> {
             }
             if !busy {
                 self.backend.wait(self.report_at);
-                if self.backend.host().has_fired(self.wake) && self.signals.drain() {
-                    self.backend.host().unmask_device(self.wake);
+                let host = self.backend.host();
+                if host.has_fired(self.wake) && self.signals.drain() {
+                    host.unmask_device(self.wake);
                 }
             }
         }

@@ -1,72 +1,18 @@
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering, fence};
-
 use proptest::prelude::*;
 use xenvelope_grant::netif::GSO_TYPE_TCPV4;
 use xenvelope_grant::ring::{Front, RingLayout};
 use xenvelope_grant::seam::{CopyOp, End, Offload};
+use xenvelope_grant::words::HeapWords;
 use xenvelope_grant::{DomId, Gref};
 
 use super::*;
 use crate::netback::{Source, assemble, plan, respond};
 
-/// One page that both sides have.
-#[derive(Clone)]
-struct Page(Arc<Vec<AtomicU32>>);
-
-impl Words for Page {
-    fn size(&self) -> usize {
-        self.0.len() * 4
-    }
-    fn load_u16(&self, _: usize, _: Ordering) -> u16 {
-        unreachable!("rings have 32-bit words only")
-    }
-    fn store_u16(&self, _: usize, _: u16, _: Ordering) {
-        unreachable!("rings have 32-bit words only")
-    }
-    fn compare_exchange_u16(&self, _: usize, _: u16, _: u16) -> Result<(), u16> {
-        unreachable!("rings have 32-bit words only")
-    }
-    fn load_u32(&self, at: usize, order: Ordering) -> u32 {
-        self.0[at / 4].load(order)
-    }
-    fn store_u32(&self, at: usize, value: u32, order: Ordering) {
-        self.0[at / 4].store(value, order);
-    }
-    fn load_u64(&self, _: usize, _: Ordering) -> u64 {
-        unreachable!("rings have 32-bit words only")
-    }
-    fn store_u64(&self, _: usize, _: u64, _: Ordering) {
-        unreachable!("rings have 32-bit words only")
-    }
-    fn copy_out(&self, at: usize, out: &mut [u8]) {
-        for (i, chunk) in out.chunks_mut(4).enumerate() {
-            chunk.copy_from_slice(&self.0[at / 4 + i].load(Ordering::Relaxed).to_le_bytes());
-        }
-    }
-    fn copy_in(&self, at: usize, bytes: &[u8]) {
-        for (i, chunk) in bytes.chunks(4).enumerate() {
-            let word = u32::from_le_bytes(chunk.try_into().expect("multiples of 4"));
-            self.0[at / 4 + i].store(word, Ordering::Relaxed);
-        }
-    }
-    fn full_barrier(&self) {
-        fence(Ordering::SeqCst);
-    }
-    fn read_barrier(&self) {
-        fence(Ordering::Acquire);
-    }
-}
-
-fn page() -> Page {
-    Page(Arc::new((0..1024).map(|_| AtomicU32::new(0)).collect()))
-}
-
 const TX: RingLayout = RingLayout::one_page::<TxRequest, TxResponse>();
 const RX: RingLayout = RingLayout::one_page::<RxRequest, RxResponse>();
 
 /// Puts a frame of `slots` slots, and an extra info if `gso`, into a ring.
-fn send(front: &mut Front<Page, TxRequest, TxResponse>, slots: u16, gso: bool) {
+fn send(front: &mut Front<HeapWords, TxRequest, TxResponse>, slots: u16, gso: bool) {
     for index in 0..slots {
         let mut flags = TxFlags::empty();
         flags.set(TxFlags::MORE_DATA, index + 1 < slots);
@@ -97,7 +43,7 @@ proptest! {
         written in 0usize..60,
         status in prop_oneof![Just(0i16), Just(RSP_ERROR)],
     ) {
-        let shared = page();
+        let shared = HeapWords::new(PAGE_SIZE);
         let mut front = Front::starting_at(shared.clone(), TX, start);
         let mut expected = Vec::new();
         for (slots, gso) in &frames {
@@ -146,7 +92,7 @@ proptest! {
         start: u32,
         frames in prop::collection::vec((1usize..20_000, any::<bool>(), any::<bool>()), 0..10),
     ) {
-        let shared = page();
+        let shared = HeapWords::new(PAGE_SIZE);
         let mut front = Front::<_, RxRequest, RxResponse>::starting_at(shared.clone(), RX, start);
         for _ in 0..256 {
             let id = (front.next_index() % 256) as u16;

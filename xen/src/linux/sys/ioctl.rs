@@ -161,35 +161,29 @@ impl Interface {
         request.name[..name.len()].copy_from_slice(name.as_bytes());
         Ok(request)
     }
-
-    fn value(&mut self, bytes: &[u8]) {
-        self.value.as_mut_bytes()[..bytes.len()].copy_from_slice(bytes);
-    }
-
-    fn flags(&self) -> i16 {
-        let bytes = self.value.as_bytes();
-        i16::from_ne_bytes([bytes[0], bytes[1]])
-    }
 }
 
+/// A call with `value` for the interface of that name. What the kernel made of the request.
 fn interface_call(
     socket: BorrowedFd<'_>,
     number: c_ulong,
-    request: &mut Interface,
-) -> io::Result<()> {
+    name: &str,
+    value: &[u8],
+) -> io::Result<Interface> {
+    let mut request = Interface::named(name)?;
+    request.value.as_mut_bytes()[..value.len()].copy_from_slice(value);
     // SAFETY: the calls in this module that are made by this function take a `struct ifreq`
     // without pointers.
-    unsafe { raw(socket.as_raw_fd(), number, std::ptr::from_mut(request).cast()) }.map(drop)
+    unsafe { raw(socket.as_raw_fd(), number, std::ptr::from_mut(&mut request).cast()) }?;
+    Ok(request)
 }
 
 /// Makes `tun` the TAP of that name, with `struct virtio_net_hdr` in front of each frame and the
 /// offloads `TUN_F_*`.
 pub(in crate::linux) fn set_tap(tun: &File, name: &str, offloads: u32) -> io::Result<()> {
-    let mut request = Interface::named(name)?;
     let flags = (libc::IFF_TAP | libc::IFF_NO_PI | libc::IFF_VNET_HDR) as i16;
-    request.value(&flags.to_ne_bytes());
     use std::os::fd::AsFd;
-    interface_call(tun.as_fd(), libc::TUNSETIFF as c_ulong, &mut request)?;
+    interface_call(tun.as_fd(), libc::TUNSETIFF as c_ulong, name, &flags.to_ne_bytes())?;
     let mut header = super::super::vnet::HEADER as c_int;
     // SAFETY: takes a pointer to an int.
     unsafe {
@@ -213,9 +207,9 @@ pub(in crate::linux) fn set_persistent(tun: &File, persistent: bool) -> io::Resu
 
 /// `IFF_*` of an interface.
 pub(in crate::linux) fn interface_flags(socket: BorrowedFd<'_>, name: &str) -> io::Result<c_int> {
-    let mut request = Interface::named(name)?;
-    interface_call(socket, libc::SIOCGIFFLAGS as c_ulong, &mut request)?;
-    Ok(c_int::from(request.flags()))
+    let answer = interface_call(socket, libc::SIOCGIFFLAGS as c_ulong, name, &[])?;
+    let bytes = answer.value.as_bytes();
+    Ok(c_int::from(i16::from_ne_bytes([bytes[0], bytes[1]])))
 }
 
 /// Sets `IFF_*` of an interface beside those that it has.
@@ -224,11 +218,9 @@ pub(in crate::linux) fn set_interface_flags(
     name: &str,
     add: c_int,
 ) -> io::Result<()> {
-    let mut request = Interface::named(name)?;
-    interface_call(socket, libc::SIOCGIFFLAGS as c_ulong, &mut request)?;
-    let flags = request.flags() | add as i16;
-    request.value(&flags.to_ne_bytes());
-    interface_call(socket, libc::SIOCSIFFLAGS as c_ulong, &mut request)
+    let flags = (interface_flags(socket, name)? | add) as i16;
+    let number = libc::SIOCSIFFLAGS as c_ulong;
+    interface_call(socket, number, name, &flags.to_ne_bytes()).map(drop)
 }
 
 /// Sets the MTU of an interface.
@@ -237,9 +229,8 @@ pub(in crate::linux) fn set_interface_mtu(
     name: &str,
     mtu: u16,
 ) -> io::Result<()> {
-    let mut request = Interface::named(name)?;
-    request.value(&c_int::from(mtu).to_ne_bytes());
-    interface_call(socket, libc::SIOCSIFMTU as c_ulong, &mut request)
+    let mtu = c_int::from(mtu).to_ne_bytes();
+    interface_call(socket, libc::SIOCSIFMTU as c_ulong, name, &mtu).map(drop)
 }
 
 /// The MAC address of an interface.
@@ -247,11 +238,10 @@ pub(in crate::linux) fn interface_address(
     socket: BorrowedFd<'_>,
     name: &str,
 ) -> io::Result<[u8; 6]> {
-    let mut request = Interface::named(name)?;
-    interface_call(socket, libc::SIOCGIFHWADDR as c_ulong, &mut request)?;
+    let answer = interface_call(socket, libc::SIOCGIFHWADDR as c_ulong, name, &[])?;
     let mut mac = [0; 6];
     // struct sockaddr: a family of 16 bits, then the address.
-    mac.copy_from_slice(&request.value.as_bytes()[2..8]);
+    mac.copy_from_slice(&answer.value.as_bytes()[2..8]);
     Ok(mac)
 }
 
@@ -261,12 +251,10 @@ pub(in crate::linux) fn set_interface_address(
     name: &str,
     mac: [u8; 6],
 ) -> io::Result<()> {
-    let mut request = Interface::named(name)?;
     let mut address = [0; 8];
     address[..2].copy_from_slice(&libc::ARPHRD_ETHER.to_ne_bytes());
     address[2..].copy_from_slice(&mac);
-    request.value(&address);
-    interface_call(socket, libc::SIOCSIFHWADDR as c_ulong, &mut request)
+    interface_call(socket, libc::SIOCSIFHWADDR as c_ulong, name, &address).map(drop)
 }
 
 #[cfg(test)]

@@ -4,11 +4,12 @@ use std::fs::File;
 use std::io;
 use std::num::NonZeroUsize;
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering, fence};
+use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64};
 
 use nix::libc::off_t;
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, mmap_anonymous, munmap};
-use xenvelope_grant::{PAGE_SIZE, Words};
+use xenvelope_grant::PAGE_SIZE;
+use xenvelope_grant::words::{AtomicWords, Atomics};
 
 /// A mapping that is unmapped when it is dropped.
 pub(super) struct Mapping {
@@ -81,16 +82,24 @@ impl OwnPages {
 }
 
 /// Pages that another domain reads and writes while we do.
-pub(in crate::linux) struct SharedPagesMap {
+pub(in crate::linux) type SharedPagesMap = AtomicWords<DevicePages>;
+
+/// Pages of a device, shared.
+pub(in crate::linux) struct DevicePages {
     mapping: Mapping,
     writable: bool,
 }
 
-impl SharedPagesMap {
-    /// Pages of a device, mapped.
-    pub fn new(device: &File, offset: u64, pages: usize, writable: bool) -> io::Result<Self> {
+impl DevicePages {
+    /// Maps pages of a device, as words.
+    pub fn map(
+        device: &File,
+        offset: u64,
+        pages: usize,
+        writable: bool,
+    ) -> io::Result<SharedPagesMap> {
         let mapping = Mapping::of_device(device, offset, pages, writable)?;
-        Ok(SharedPagesMap { mapping, writable })
+        Ok(AtomicWords::new(DevicePages { mapping, writable }))
     }
 
     fn pointer(&self, at: usize, width: usize) -> *mut u8 {
@@ -99,78 +108,26 @@ impl SharedPagesMap {
         // SAFETY: inside the mapping, checked above.
         unsafe { self.mapping.base.as_ptr().add(at) }
     }
+}
 
+impl Atomics for DevicePages {
+    fn size(&self) -> usize {
+        self.mapping.len
+    }
+    fn writable(&self) -> bool {
+        self.writable
+    }
     fn u16(&self, at: usize) -> &AtomicU16 {
         // SAFETY: in bounds and aligned (`pointer`), mapped as long as `self` lives, and accessed
         // as atomics only.
         unsafe { AtomicU16::from_ptr(self.pointer(at, 2).cast()) }
     }
-
     fn u32(&self, at: usize) -> &AtomicU32 {
         // SAFETY: as in `u16`.
         unsafe { AtomicU32::from_ptr(self.pointer(at, 4).cast()) }
     }
-
-    pub(super) fn u64(&self, at: usize) -> &AtomicU64 {
+    fn u64(&self, at: usize) -> &AtomicU64 {
         // SAFETY: as in `u16`.
         unsafe { AtomicU64::from_ptr(self.pointer(at, 8).cast()) }
-    }
-
-    fn may_store(&self) {
-        assert!(self.writable, "a store to a page that is mapped read-only");
-    }
-}
-
-impl Words for SharedPagesMap {
-    fn size(&self) -> usize {
-        self.mapping.len
-    }
-    fn load_u16(&self, at: usize, order: Ordering) -> u16 {
-        u16::from_le(self.u16(at).load(order))
-    }
-    fn store_u16(&self, at: usize, value: u16, order: Ordering) {
-        self.may_store();
-        self.u16(at).store(value.to_le(), order);
-    }
-    fn compare_exchange_u16(&self, at: usize, current: u16, new: u16) -> Result<(), u16> {
-        self.may_store();
-        self.u16(at)
-            .compare_exchange(current.to_le(), new.to_le(), Ordering::SeqCst, Ordering::SeqCst)
-            .map(drop)
-            .map_err(u16::from_le)
-    }
-    fn load_u32(&self, at: usize, order: Ordering) -> u32 {
-        u32::from_le(self.u32(at).load(order))
-    }
-    fn store_u32(&self, at: usize, value: u32, order: Ordering) {
-        self.may_store();
-        self.u32(at).store(value.to_le(), order);
-    }
-    fn load_u64(&self, at: usize, order: Ordering) -> u64 {
-        u64::from_le(self.u64(at).load(order))
-    }
-    fn store_u64(&self, at: usize, value: u64, order: Ordering) {
-        self.may_store();
-        self.u64(at).store(value.to_le(), order);
-    }
-    fn copy_out(&self, at: usize, out: &mut [u8]) {
-        assert!(at.is_multiple_of(4) && out.len().is_multiple_of(4), "copies are of whole words");
-        for (index, word) in out.chunks_exact_mut(4).enumerate() {
-            let value = self.u32(at + 4 * index).load(Ordering::Relaxed);
-            word.copy_from_slice(&value.to_ne_bytes());
-        }
-    }
-    fn copy_in(&self, at: usize, bytes: &[u8]) {
-        assert!(at.is_multiple_of(4) && bytes.len().is_multiple_of(4), "copies are of whole words");
-        self.may_store();
-        for (index, word) in bytes.as_chunks::<4>().0.iter().enumerate() {
-            self.u32(at + 4 * index).store(u32::from_ne_bytes(*word), Ordering::Relaxed);
-        }
-    }
-    fn full_barrier(&self) {
-        fence(Ordering::SeqCst);
-    }
-    fn read_barrier(&self) {
-        fence(Ordering::Acquire);
     }
 }

@@ -5,7 +5,7 @@ use std::io;
 use std::ops::Range;
 use std::sync::atomic::Ordering;
 
-use xenvelope_grant::PAGE_SIZE;
+use xenvelope_grant::{PAGE_SIZE, Words as _};
 
 use super::mapping::{Mapping, SharedPagesMap};
 
@@ -46,7 +46,8 @@ impl Mirror {
             }
             // What lies between the two is read too, so that what is known stays one piece.
             for word in (low..known.0).chain(known.1..high).step_by(8) {
-                let value = source.u64(at + word).load(Ordering::Relaxed);
+                // The bytes as they lie there.
+                let value = source.load_u64(at + word, Ordering::Relaxed).to_le();
                 // SAFETY: inside the mapping (`range` is, and pages are whole words), aligned.
                 // Nobody has a reference to this word: it is outside of what is known, only what
                 // is known is handed out, and `forget` needs `&mut self`.
@@ -89,14 +90,14 @@ mod tests {
     use std::fs::File;
 
     use nix::sys::memfd::{MFdFlags, memfd_create};
-    use xenvelope_grant::Words as _;
 
+    use super::super::mapping::DevicePages;
     use super::*;
 
     fn shared(pages: usize) -> SharedPagesMap {
         let file = File::from(memfd_create("shared", MFdFlags::empty()).unwrap());
         file.set_len((pages * PAGE_SIZE) as u64).unwrap();
-        SharedPagesMap::new(&file, 0, pages, true).unwrap()
+        DevicePages::map(&file, 0, pages, true).unwrap()
     }
 
     #[test]

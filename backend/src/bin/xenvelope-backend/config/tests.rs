@@ -42,12 +42,28 @@ fn guests_and_pairs_are_read() {
          [[pair]]\nbetween = [\"00:16:3e:00:00:01\", \"00:16:3e:00:00:02\"]\nroute = \"direct\"\n",
     )
     .expect("it is right");
-    assert_eq!(config.default_route_between_guests, Route::Switch);
+    assert_eq!(config.default_route_between_guests, PairRoute::Switch);
     assert_eq!(config.vfs(), BTreeMap::from([(1, MacAddress([0, 0x16, 0x3e, 0, 0, 1]))]));
     assert_eq!(config.guest[0].networks, BTreeSet::from([0]));
     assert_eq!(config.guest[1].networks, BTreeSet::from([1, 2]));
     assert_eq!(config.guest[1].vlan.get(), 7);
-    assert_eq!(config.pair[0].route, Route::Direct);
+    assert_eq!(config.pair[0].route, PairRoute::Direct);
+}
+
+#[test]
+fn every_way_has_its_word() {
+    use PairRoute::*;
+    let ways = [Auto, Bridge, Switch, Direct, NicFrame, NicEnvelope];
+    let words = ["auto", "bridge", "switch", "direct", "nic-frame", "nic-envelope"];
+    for (way, word) in ways.into_iter().zip(words) {
+        let config = read(&format!("default-route-between-guests = \"{word}\"")).expect(word);
+        assert_eq!(config.default_route_between_guests, way);
+    }
+    let ways = [(DefaultRoute::Auto, "auto"), (DefaultRoute::DriverDomain, "driver-domain")];
+    for (way, word) in ways {
+        let text = format!("[[guest]]\nmac = \"00:16:3e:00:00:01\"\ndefault-route = \"{word}\"");
+        assert_eq!(read(&text).expect(word).guest[0].default_route, way);
+    }
 }
 
 #[test]

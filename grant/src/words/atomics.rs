@@ -1,0 +1,116 @@
+//! Words by the processor's atomics: what every implementation over mapped pages has in common.
+
+use core::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering, fence};
+
+use super::Words;
+
+/// Memory whose aligned words can be had as atomics. How it comes to them is its own affair, and
+/// takes `unsafe`; [`AtomicWords`] makes little-endian words of them, which does not.
+///
+/// # Panics
+/// Methods panic if an offset is out of range or not aligned to the size of the word.
+pub trait Atomics {
+    /// How many bytes there are.
+    fn size(&self) -> usize;
+    /// Whether there may be stores.
+    fn writable(&self) -> bool;
+    /// 16 bits.
+    fn u16(&self, at: usize) -> &AtomicU16;
+    /// 32 bits.
+    fn u32(&self, at: usize) -> &AtomicU32;
+    /// 64 bits.
+    fn u64(&self, at: usize) -> &AtomicU64;
+}
+
+/// [`Atomics`] as [`Words`]: the only way to them, so that no store gets by the check. Copies are
+/// of 64 bits at a time where the offset and the length allow it.
+///
+/// # Panics
+/// As for [`Words`], and at a store to what is not writable.
+#[derive(Clone, Debug)]
+pub struct AtomicWords<A>(A);
+
+impl<A: Atomics> AtomicWords<A> {
+    /// These atomics, as words.
+    pub fn new(atomics: A) -> AtomicWords<A> {
+        AtomicWords(atomics)
+    }
+
+    fn may_store(&self) {
+        assert!(self.0.writable(), "a store to a page that is mapped read-only");
+    }
+}
+
+impl<A: Atomics> Words for AtomicWords<A> {
+    fn size(&self) -> usize {
+        self.0.size()
+    }
+    fn load_u16(&self, at: usize, order: Ordering) -> u16 {
+        u16::from_le(self.0.u16(at).load(order))
+    }
+    fn store_u16(&self, at: usize, value: u16, order: Ordering) {
+        self.may_store();
+        self.0.u16(at).store(value.to_le(), order);
+    }
+    fn compare_exchange_u16(&self, at: usize, current: u16, new: u16) -> Result<(), u16> {
+        self.may_store();
+        let (current, new) = (current.to_le(), new.to_le());
+        match self.0.u16(at).compare_exchange(current, new, Ordering::SeqCst, Ordering::SeqCst) {
+            Ok(_) => Ok(()),
+            Err(now) => Err(u16::from_le(now)),
+        }
+    }
+    fn load_u32(&self, at: usize, order: Ordering) -> u32 {
+        u32::from_le(self.0.u32(at).load(order))
+    }
+    fn store_u32(&self, at: usize, value: u32, order: Ordering) {
+        self.may_store();
+        self.0.u32(at).store(value.to_le(), order);
+    }
+    fn load_u64(&self, at: usize, order: Ordering) -> u64 {
+        u64::from_le(self.0.u64(at).load(order))
+    }
+    fn store_u64(&self, at: usize, value: u64, order: Ordering) {
+        self.may_store();
+        self.0.u64(at).store(value.to_le(), order);
+    }
+    fn copy_out(&self, at: usize, out: &mut [u8]) {
+        assert!(at.is_multiple_of(4) && out.len().is_multiple_of(4), "copies are of whole words");
+        let mut at = at;
+        let mut rest = out;
+        while !rest.is_empty() {
+            if at.is_multiple_of(8) && rest.len() >= 8 {
+                let (word, tail) = rest.split_at_mut(8);
+                word.copy_from_slice(&self.0.u64(at).load(Ordering::Relaxed).to_ne_bytes());
+                (at, rest) = (at + 8, tail);
+            } else {
+                let (word, tail) = rest.split_at_mut(4);
+                word.copy_from_slice(&self.0.u32(at).load(Ordering::Relaxed).to_ne_bytes());
+                (at, rest) = (at + 4, tail);
+            }
+        }
+    }
+    fn copy_in(&self, at: usize, bytes: &[u8]) {
+        assert!(at.is_multiple_of(4) && bytes.len().is_multiple_of(4), "copies are of whole words");
+        self.may_store();
+        let mut at = at;
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            if let Some((word, tail)) = rest.split_first_chunk::<8>()
+                && at.is_multiple_of(8)
+            {
+                self.0.u64(at).store(u64::from_ne_bytes(*word), Ordering::Relaxed);
+                (at, rest) = (at + 8, tail);
+            } else if let Some((word, tail)) = rest.split_first_chunk::<4>() {
+                self.0.u32(at).store(u32::from_ne_bytes(*word), Ordering::Relaxed);
+                (at, rest) = (at + 4, tail);
+            }
+        }
+    }
+    fn full_barrier(&self) {
+        fence(Ordering::SeqCst);
+    }
+    fn read_barrier(&self) {
+        fence(Ordering::Acquire);
+    }
+}
