@@ -164,6 +164,11 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
         &self.counters
     }
 
+    /// The way to the outside, if there is one.
+    pub fn uplink(&self) -> Option<&N> {
+        self.uplink.as_ref()
+    }
+
     /// Interfaces that carry frames.
     pub fn connected(&self) -> usize {
         self.vifs.values().filter(|vif| vif.rings.is_some()).count()

@@ -44,9 +44,8 @@ X
     [ -z "$extra" ] || cp -r "$extra/." "$files/root/"
     # The kernel unpacks several archives, one after the other.
     (cd "$files/root" && find . | cpio -o -H newc 2>/dev/null) | cat /root/guest/guest.cpio - >"$files/initramfs"
-    # What traps into Xen is dear under emulation, and it is in everyone's way: a PV guest's rdtsc
-    # where Xen calls the clock unreliable, and the read of a GS base at each change of process
-    # (__rdgsbase_inactive in Linux' arch/x86/kernel/process_64.c).
+    # What traps into Xen is dear under emulation, and where Xen calls the clock unreliable a PV
+    # guest's rdtsc does. Linux looks at the clock all the time, whoever's driver runs.
     cat >"$files/config" <<X
 name = "$name"
 kernel = "/root/guest/vmlinux"
@@ -57,7 +56,7 @@ cpus = "$cpus"
 vif = [ $vif ]
 ${pci:+pci = [ '$pci' ]}
 tsc_mode = "native"
-extra = "console=hvc0 quiet mitigations=off nofsgsbase ${pci:+swiotlb=32768} ${LAB_GUEST:-}"
+extra = "console=hvc0 quiet mitigations=off ${pci:+swiotlb=32768} ${LAB_GUEST:-}"
 on_reboot = "restart"
 on_crash = "destroy"
 ${LAB_GUEST_CONFIG:-}

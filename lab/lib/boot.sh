@@ -22,7 +22,7 @@ boot() {
     local command=(qemu-system-x86_64 -machine q35 -accel tcg,thread=multi,tb-size=512 -cpu "${LAB_CPU:-max,-erms,-fsrm}"
         -smp "${LAB_SMP:-4}" -m 2800 -display none -no-reboot -nodefaults -monitor "unix:$work/monitor,server=on,wait=off"
         -kernel "$work/image/xen" -append "${xen[*]} ${LAB_XEN:-}"
-        -initrd "$work/kernel/vmlinux console=hvc0 quiet mitigations=off nofsgsbase lab_kind=$kind ${LAB_DOM0:-} $extra,$work/image/dom0.cpio"
+        -initrd "$work/kernel/vmlinux console=hvc0 quiet mitigations=off lab_kind=$kind ${LAB_DOM0:-} $extra,$work/image/dom0.cpio"
         "${devices[@]}")
     if [[ $console = stdio ]]; then
         "${command[@]}" -serial mon:stdio

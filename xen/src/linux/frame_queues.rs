@@ -1,6 +1,6 @@
 //! The frames and buffers that a port of the kernel's holds, on their way in and out.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::ops::Range;
 
@@ -41,6 +41,7 @@ pub(super) struct FrameQueues {
     pub arrived: RefCell<VecDeque<Arrival<Buffer>>>,
     pub leaving: RefCell<VecDeque<Leaving>>,
     sent: RefCell<VecDeque<Buffer>>,
+    lost: Cell<u64>,
 }
 
 #[expect(clippy::result_large_err, reason = "as the trait has it: a buffer comes back whole")]
@@ -54,6 +55,7 @@ impl FrameQueues {
             leaving: RefCell::new(VecDeque::with_capacity(most.leaving)),
             // Those of one kick may be there still when the next takes as many.
             sent: RefCell::new(VecDeque::with_capacity(2 * most.leaving)),
+            lost: Cell::new(0),
         }
     }
 
@@ -76,6 +78,16 @@ impl FrameQueues {
     pub fn gone(&self, count: usize) {
         let mut leaving = self.leaving.borrow_mut();
         self.sent.borrow_mut().extend(leaving.drain(..count).map(|gone| gone.buffer));
+    }
+
+    /// Counts frames that are lost without anybody being told, as on a wire.
+    pub fn lose(&self, frames: usize) {
+        self.lost.set(self.lost.get() + frames as u64);
+    }
+
+    /// How many were.
+    pub fn lost(&self) -> u64 {
+        self.lost.get()
     }
 
     /// As `NicPort::completed`.

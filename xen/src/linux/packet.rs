@@ -124,6 +124,11 @@ impl PacketPort {
         if_nametoindex(self.interface.as_str()).is_ok()
     }
 
+    /// Frames that the kernel would not send, and those that came cut off.
+    pub fn lost(&self) -> u64 {
+        self.queues.lost()
+    }
+
     fn look(&self) {
         let running = libc::IFF_UP | libc::IFF_RUNNING;
         let flags = sys::interface_flags(self.socket.as_fd(), &self.interface);
@@ -151,11 +156,13 @@ impl PacketPort {
                     Some(libc::EAGAIN | libc::ENOBUFS | libc::EINTR) => return,
                     Some(libc::ENETDOWN | libc::ENXIO | libc::ENODEV) => {
                         self.look();
+                        self.queues.lose(all);
                         self.queues.gone(all);
                     }
                     _ => {
                         // This one frame is not to its liking: it is lost as on a wire.
                         tracing::debug!(interface = self.interface, %error, "frame not sent");
+                        self.queues.lose(1);
                         self.queues.gone(1);
                     }
                 },
@@ -182,6 +189,7 @@ impl PacketPort {
         for (index, (mut buffer, headroom)) in posted.drain(..count).enumerate() {
             let received = batch.received(index);
             if received.truncated || received.len < 14 {
+                self.queues.lose(1);
                 continue;
             }
             let start = headroom + TAG;

@@ -24,6 +24,13 @@ macro_rules! either {
     };
 }
 
+impl Port {
+    /// Frames that were lost without its owner being told, as on a wire.
+    pub fn lost(&self) -> u64 {
+        either!(self, port => port.lost())
+    }
+}
+
 impl NicPort for Port {
     type Buf = Buffer;
 

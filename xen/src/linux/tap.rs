@@ -114,6 +114,12 @@ impl Tap {
         &self.name
     }
 
+    /// Frames that were sent, and that the stack did not take. Those of [`Tap::exchange`] are the
+    /// caller's to count.
+    pub fn lost(&self) -> u64 {
+        self.queues.lost()
+    }
+
     /// Hands frames to the stack, as many as go in one call, and takes what it has sent meanwhile:
     /// [`NicPort::receive`] hands that out. How many the stack took, and how many it did not: it
     /// is down, or has no room.
@@ -212,8 +218,10 @@ impl NicPort for Tap {
         let leaving = self.queues.leaving.borrow();
         let all = leaving.len();
         if all > 0 {
-            self.exchange(leaving.iter().map(|leaving| (leaving.bytes(), leaving.offload)));
+            let frames = leaving.iter().map(|leaving| (leaving.bytes(), leaving.offload));
+            let (taken, _) = self.exchange(frames);
             drop(leaving);
+            self.queues.lose(all - taken);
             self.queues.gone(all);
         }
     }

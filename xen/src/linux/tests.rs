@@ -179,3 +179,16 @@ fn a_blank_checksum_and_a_segment_to_be_cut_stay_so() {
         assert_eq!(next(&xen, &socket), (bytes, offload));
     }
 }
+
+#[test]
+fn what_the_kernel_does_not_take_is_counted() {
+    let (xen, _store) = without_xen();
+    let Some((tap, socket)) = tap_and_socket(&xen, 3) else { return };
+    let whole = frame(&[0x88, 0xb5], 60);
+    // No frame: shorter than its header.
+    for bytes in [&whole[..], &whole[..10]] {
+        send(&xen, &tap, bytes, Offload::default());
+        send(&xen, &socket, bytes, Offload::default());
+    }
+    assert_eq!((tap.lost(), socket.lost()), (1, 1));
+}

@@ -11,6 +11,8 @@ pub struct Report<'a> {
     pub connected: usize,
     /// The uplink's interface, if there is one.
     pub uplink: Option<&'a str>,
+    /// Frames that were lost at the uplink's interface: among those sent, or before they came.
+    pub uplink_lost: u64,
     /// What has been done.
     pub counters: &'a Counters,
 }
@@ -36,6 +38,7 @@ impl Report<'_> {
                 "envelopes-taken": counters.envelopes_taken,
                 "uplink-in": counters.uplink_in,
                 "uplink-out": counters.uplink_out,
+                "uplink-lost": self.uplink_lost,
                 "flood-extra": counters.flood_extra,
                 "adopted": counters.adopted,
                 "waited": counters.waited,
@@ -56,10 +59,11 @@ mod tests {
     fn every_reason_has_its_name() {
         let mut counters = Counters::default();
         counters.drop_frames(DropReason::Policy, 3);
-        let report =
-            Report { epoch: 7, connected: 2, uplink: Some("up"), counters: &counters }.json();
+        let (uplink, counters) = (Some("up"), &counters);
+        let report = Report { epoch: 7, connected: 2, uplink, uplink_lost: 5, counters }.json();
         assert_eq!(report["drops"], json!({ "policy": 3 }));
         assert_eq!(report["counters"]["dropped"], 3);
+        assert_eq!(report["counters"]["uplink-lost"], 5);
         assert_eq!((&report["epoch"], &report["uplink"]), (&json!(7), &json!("up")));
     }
 }

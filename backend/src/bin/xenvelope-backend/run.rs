@@ -218,6 +218,7 @@ impl Server<'_> {
             epoch: self.epoch,
             connected: self.backend.connected(),
             uplink: self.uplink.as_deref(),
+            uplink_lost: self.backend.uplink().map_or(0, Port::lost),
             counters: self.backend.counters(),
         }
         .json()

@@ -39,6 +39,8 @@ pub struct Agent {
     link: Link,
     /// Frames that the stack did not take.
     refused: u64,
+    /// Frames that were lost at VFs that have gone.
+    vf_lost: u64,
 }
 
 impl Agent {
@@ -57,6 +59,7 @@ impl Agent {
             vf: None,
             complaint: String::new(),
             refused: 0,
+            vf_lost: 0,
         };
         // The manager hears of the VF with the first of what it hears of us.
         agent.follow_vf(agent.look_at);
@@ -145,7 +148,7 @@ impl Agent {
             }
             tracing::info!(interface = vf.name, "the VF has gone");
             self.vf = None;
-            drop(self.frontend.detach_vf());
+            self.vf_lost += self.frontend.detach_vf().map_or(0, |vf| vf.lost());
             self.frontend.flush(now);
         }
         match self.finder.find(&self.which, self.mac()) {
@@ -222,6 +225,7 @@ impl Agent {
             outstanding: self.frontend.outstanding(),
             queued: self.frontend.queued() + self.frontend.received(),
             refused: self.refused,
+            vf_lost: self.vf_lost + self.frontend.vf().map_or(0, PacketPort::lost),
             counters: *self.frontend.counters(),
         }
     }

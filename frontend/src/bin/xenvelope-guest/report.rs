@@ -26,6 +26,8 @@ pub struct Report {
     pub queued: usize,
     /// Frames that the stack did not take.
     pub refused: u64,
+    /// Frames that were lost at the VF's interface: among those sent by it, or before they came.
+    pub vf_lost: u64,
     /// What has been done.
     pub counters: Counters,
 }
@@ -80,6 +82,7 @@ impl Report {
                 "tables-attached": counters.tables_attached,
                 "tables-refused": counters.tables_refused,
                 "connections": counters.connections,
+                "vf-lost": self.vf_lost,
                 "dropped": counters.dropped() + self.refused,
             },
             "drops": drops,
@@ -120,12 +123,14 @@ mod tests {
             outstanding: 0,
             queued: 0,
             refused: 4,
+            vf_lost: 5,
             counters,
         };
         let json = report.json();
         assert_eq!(json["drops"], json!({ "no-path": 2, "stack-refused": 4 }));
         assert_eq!(json["counters"]["dropped"], 6);
         assert_eq!(json["counters"]["delivered-frames"], 6);
+        assert_eq!(json["counters"]["vf-lost"], 5);
         assert_eq!(json["vf"], json!({ "name": "eth1", "link": true }));
         assert_eq!((&json["link"], &json["domid"]), (&json!("up"), &json!(3)));
     }
