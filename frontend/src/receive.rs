@@ -16,7 +16,9 @@ use alloc::vec::Vec;
 use core::ops::Range;
 
 use xenvelope_grant::Peer;
-use xenvelope_grant::seam::{Buffer, CopyOp, Hypervisor, Instant, NicPort, Offload};
+use xenvelope_grant::seam::{
+    Buffer, CopyOp, Direction, Hypervisor, Instant, NicPort, Offload, Sight, Travel, Way,
+};
 use xenvelope_switch::EthernetHeader;
 use xenvelope_switch::checksum::{CHECKSUM_HEAD, locate_checksum};
 use xenvelope_switch::envelope::{Tag, is_envelope};
@@ -57,8 +59,8 @@ impl<B> Received<B> {
 
 /// What was gathered, in order of arrival.
 enum Gathered<B> {
-    /// Complete.
-    Frame(Received<B>),
+    /// Complete. How it came.
+    Frame(Received<B>, Travel),
     /// To be copied into the next of the batch's buffers.
     Copying(Copying),
 }
@@ -72,6 +74,8 @@ struct Copying {
     total: usize,
     offload: Offload,
     from: Peer,
+    /// How it came.
+    travel: Travel,
     /// The tag that must be found in front.
     tag: Option<Tag>,
     /// It came by a path that cannot vouch for the source.
@@ -187,11 +191,14 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
             self.counters.received_by.vf_frames += 1;
             match EthernetHeader::parse(&head[..seen]) {
                 Ok(header) => match self.acceptable(&header, Path::VfFrame) {
-                    Ok(()) => self.batch.gathered.push(Gathered::Frame(Received::Owned {
-                        buffer: arrival.buffer,
-                        frame: arrival.frame,
-                        offload: arrival.offload,
-                    })),
+                    Ok(()) => self.batch.gathered.push(Gathered::Frame(
+                        Received::Owned {
+                            buffer: arrival.buffer,
+                            frame: arrival.frame,
+                            offload: arrival.offload,
+                        },
+                        Travel { way: Way::Nic, enclosed: None },
+                    )),
                     Err(reason) => self.drop_one(reason),
                 },
                 Err(_) => self.drop_one(DropReason::Malformed),
@@ -236,7 +243,10 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
                         .map_err(|_| DropReason::BadResponse)
                         .and_then(|header| self.acceptable(&header, Path::Netif));
                     match checked {
-                        Ok(()) => self.batch.gathered.push(Gathered::Frame(received)),
+                        Ok(()) => self.batch.gathered.push(Gathered::Frame(
+                            received,
+                            Travel { way: Way::DriverDomain, enclosed: None },
+                        )),
                         Err(reason) => {
                             self.discard(received);
                             self.drop_one(reason);
@@ -287,8 +297,8 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
         let mut accepted = None;
         let mut buffers = batch.buffers.drain(..);
         for gathered in batch.gathered.drain(..) {
-            let received = match gathered {
-                Gathered::Frame(received) => received,
+            let (received, travel) = match gathered {
+                Gathered::Frame(received, travel) => (received, travel),
                 Gathered::Copying(frame) => {
                     let Some(buffer) = buffers.next() else { break };
                     let failed = !copied
@@ -299,7 +309,10 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
                         self.tag_matches(&frame, &buffer, &mut accepted, now)
                     };
                     match verdict {
-                        Ok(()) => finish(frame, buffer),
+                        Ok(()) => {
+                            let travel = frame.travel;
+                            (finish(frame, buffer), travel)
+                        }
                         Err(reason) => {
                             self.drop_one(reason);
                             continue;
@@ -314,6 +327,11 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
                 self.discard(received);
                 self.drop_one(DropReason::InboxFull);
             } else {
+                self.host.observe(|| Sight::Frame {
+                    direction: Direction::In,
+                    travel,
+                    bytes: self.bytes_of(&received),
+                });
                 self.inbox.push_back(received);
             }
         }

@@ -1,6 +1,6 @@
 //! Which way a frame goes.
 
-use xenvelope_grant::seam::{Hypervisor, NicPort};
+use xenvelope_grant::seam::{Hypervisor, NicPort, Way};
 use xenvelope_switch::table::{
     CHANNEL_DRIVER_DOMAIN, CHANNEL_VF, Entry, EntryFlags, FIRST_DIRECT_CHANNEL,
 };
@@ -14,6 +14,15 @@ use crate::peers::Path;
 pub(crate) struct Route {
     pub path: Path,
     pub entry: Option<Entry>,
+}
+
+/// By which way envelopes of a channel travel.
+pub(crate) fn way_of(channel: u16) -> Way {
+    match channel {
+        CHANNEL_VF => Way::Nic,
+        CHANNEL_DRIVER_DOMAIN => Way::DriverDomain,
+        _ => Way::Direct,
+    }
 }
 
 impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {

@@ -14,7 +14,9 @@ pub(crate) use envelope::OpenEnvelope;
 
 use core::ops::Range;
 
-use xenvelope_grant::seam::{Buffer, Hypervisor, Instant, NicPort, Offload};
+use xenvelope_grant::seam::{
+    Buffer, Direction, Enclosed, Hypervisor, Instant, NicPort, Offload, Sight, Travel, Way,
+};
 use xenvelope_switch::{EthernetHeader, MAX_FRAME};
 
 use crate::counters::DropReason;
@@ -100,9 +102,24 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
             (Path::Envelope(channel), Some(entry)) => {
                 self.envelope(staged, header, entry, channel, now);
             }
-            (Path::VfFrame, _) => self.by_vf(staged),
-            _ => self.by_netif(staged, header),
+            (Path::VfFrame, _) => {
+                self.show(&staged, Way::Nic, None);
+                self.by_vf(staged);
+            }
+            _ => {
+                self.show(&staged, Way::DriverDomain, None);
+                self.by_netif(staged, header);
+            }
         }
+    }
+
+    /// Lets a frame be seen that is about to take its way.
+    fn show(&self, staged: &Staged<H::Buf>, way: Way, enclosed: Option<Enclosed>) {
+        self.host.observe(|| Sight::Frame {
+            direction: Direction::Out,
+            travel: Travel { way, enclosed },
+            bytes: staged.buffer.stack_bytes().get(staged.frame.clone()).unwrap_or_default(),
+        });
     }
 
     pub(crate) fn drop_one(&mut self, reason: DropReason) {

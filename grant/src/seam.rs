@@ -11,6 +11,7 @@ mod events;
 mod granter;
 mod host;
 mod nic;
+mod observe;
 mod share;
 mod store;
 
@@ -22,6 +23,7 @@ pub use granter::{
 };
 pub use host::{Host, Instant};
 pub use nic::{Arrival, NicCapabilities, NicError, NicPort, Offload, Unsent};
+pub use observe::{Direction, Enclosed, Sight, Travel, Way};
 pub use share::{Share, Shared};
 pub use store::{Change, Store, StoreError, WatchEvent};
 

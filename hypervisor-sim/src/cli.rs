@@ -1,11 +1,15 @@
 //! The command line: what can be asked for, and what is wrong with what was asked.
 
+mod capture;
+
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 use xenvelope_switch::MacAddress;
+
+pub use capture::CaptureArguments;
 
 use crate::host::{GuestKind, GuestSpec, HostSpec};
 use crate::machine::Costs;
@@ -61,6 +65,10 @@ pub struct Arguments {
     /// The card does not check source addresses, so nothing travels inline through it
     #[arg(long)]
     pub no_anti_spoof: bool,
+
+    /// A capture of the run.
+    #[command(flatten)]
+    pub capture: CaptureArguments,
 
     /// One JSON object instead of the table
     #[arg(long)]

@@ -8,6 +8,7 @@
 #![deny(missing_docs)]
 #![deny(unsafe_code)]
 
+pub mod capture;
 pub mod cli;
 pub mod host;
 pub mod machine;

@@ -65,6 +65,7 @@ pub use table::Mac;
 pub use thread::NicThread;
 pub use wire::{WireEnd, WireFull};
 
+use crate::capture::CardTaps;
 use descriptor::DESCRIPTOR_BYTES;
 use engine::Engine;
 use load::Load;
@@ -259,6 +260,11 @@ impl Nic {
     /// Whether a doorbell rang or a frame came by the wire since the card last ran.
     pub fn rung(&self) -> bool {
         self.bell.is_rung()
+    }
+
+    /// Shows to `taps` what crosses the card's ports and the wire from now on.
+    pub fn observe(&self, taps: CardTaps) {
+        self.lock().taps = Some(taps);
     }
 
     fn ring(&self) {

@@ -3,7 +3,10 @@
 //! Who sent it comes from the channel that it came by, or from our own table by its source
 //! address; nothing in the envelope names a domain.
 
-use xenvelope_grant::seam::{Buffer, CopyOp, End, Hypervisor, Instant, NicPort, Pinned};
+use xenvelope_grant::seam::{
+    Buffer, CopyOp, Direction, Enclosed, End, Hypervisor, Instant, NicPort, Pinned, Sight, Travel,
+    Way,
+};
 use xenvelope_grant::{PAGE_SIZE, Peer};
 use xenvelope_switch::EthernetHeader;
 use xenvelope_switch::envelope::{
@@ -24,11 +27,27 @@ struct Sender {
     peer: Peer,
     /// The path cannot vouch for it: only what bears the right tag is believed.
     unvouched: bool,
+    via: Via,
+}
+
+impl Sender {
+    /// How a frame of its came.
+    fn travel(&self, inline: bool) -> Travel {
+        let way = match self.via {
+            Via::Vf => Way::Nic,
+            Via::DriverDomain => Way::DriverDomain,
+            Via::Direct(_) => Way::Direct,
+        };
+        Travel { way, enclosed: Some(Enclosed { peer: self.peer, inline }) }
+    }
 }
 
 impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
     pub(super) fn take_envelope(&mut self, bytes: &[u8], via: Via, now: Instant) {
         self.counters.envelopes_received += 1;
+        if via != Via::Vf {
+            self.host.observe(|| Sight::Envelope { direction: Direction::In, bytes });
+        }
         let channel = match via {
             Via::Vf => CHANNEL_VF,
             Via::DriverDomain => CHANNEL_DRIVER_DOMAIN,
@@ -90,7 +109,7 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
             return Err(DropReason::UnknownSource);
         }
         let unvouched = via == Via::Vf && entry.flags.contains(EntryFlags::TAGGED);
-        Ok(Sender { peer: entry.peer, unvouched })
+        Ok(Sender { peer: entry.peer, unvouched, via })
     }
 
     /// The peer says that it has finished with frames.
@@ -150,7 +169,7 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
         for frame in deliver.frames {
             let inline_only = frame.segments.len() == 0;
             let taken = if inline_only && !sender.unvouched {
-                self.inline(header, &frame)
+                self.inline(sender, header, &frame)
             } else if tag.is_some() && !frame.inline.is_empty() {
                 // Nothing that the sender alone can write stands behind inline bytes, and the tag
                 // would be copied over headers.
@@ -167,6 +186,7 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
     /// A frame that came whole.
     fn inline(
         &mut self,
+        sender: &Sender,
         header: &EthernetHeader,
         frame: &FrameRecord<'_>,
     ) -> Result<(), DropReason> {
@@ -178,11 +198,8 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
         let start = PAYLOAD_AT - written;
         buffer.put(start, &bytes[..written]);
         buffer.put(PAYLOAD_AT, frame.inline);
-        self.batch.gathered.push(Gathered::Frame(Received::Owned {
-            buffer,
-            frame: start..length,
-            offload: frame.head.offload,
-        }));
+        let frame = Received::Owned { buffer, frame: start..length, offload: frame.head.offload };
+        self.batch.gathered.push(Gathered::Frame(frame, sender.travel(true)));
         Ok(())
     }
 
@@ -227,6 +244,7 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
             total,
             offload: frame.head.offload,
             from: sender.peer,
+            travel: sender.travel(false),
             tag,
             unvouched: sender.unvouched,
             envelope: self.batch.envelopes,

@@ -10,16 +10,23 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
     /// The frames that wait for the stack, oldest first, Ethernet header included. One that
     /// cannot be read any more is empty.
     pub fn frames(&self) -> impl Iterator<Item = (&[u8], Offload)> {
-        self.inbox.iter().map(|received| match received {
-            Received::Owned { buffer, frame, offload } => {
-                (&buffer.stack_bytes()[frame.clone()], *offload)
-            }
-            Received::Area { frame, offload, .. } => {
+        self.inbox.iter().map(move |received| {
+            let (Received::Owned { offload, .. } | Received::Area { offload, .. }) = received;
+            (self.bytes_of(received), *offload)
+        })
+    }
+
+    /// The bytes of a received frame, Ethernet header included. One that cannot be read any more
+    /// is empty.
+    pub(super) fn bytes_of<'a>(&'a self, received: &'a Received<H::Buf>) -> &'a [u8] {
+        match received {
+            Received::Owned { buffer, frame, .. } => &buffer.stack_bytes()[frame.clone()],
+            Received::Area { frame, .. } => {
                 let driver = self.driver.as_ref();
                 let bytes = driver.and_then(|driver| driver.receive.bytes(frame.clone()));
-                (bytes.unwrap_or_default(), *offload)
+                bytes.unwrap_or_default()
             }
-        })
+        }
     }
 
     /// The stack has taken the oldest `count` of [`Frontend::frames`].

@@ -12,7 +12,9 @@
 //! (`Frontend::expire`).
 
 use xenvelope_grant::Peer;
-use xenvelope_grant::seam::{Access, Buffer, Hypervisor, Instant, NicPort, Refused, pages_touched};
+use xenvelope_grant::seam::{
+    Access, Buffer, Enclosed, Hypervisor, Instant, NicPort, Refused, pages_touched,
+};
 use xenvelope_switch::EthernetHeader;
 use xenvelope_switch::envelope::{Addresses, DeliverHead, EnvelopeBuilder, FrameHead, TAG_LEN};
 use xenvelope_switch::table::{CHANNEL_VF, Entry, EntryFlags};
@@ -20,6 +22,7 @@ use xenvelope_switch::table::{CHANNEL_VF, Entry, EntryFlags};
 use crate::counters::DropReason;
 use crate::interface::Frontend;
 use crate::peers::Staged;
+use crate::route::way_of;
 
 /// Bytes that are inspected on a path with L3 or L4 rules, and travel inside the envelope there.
 const INSPECTED: usize = 64;
@@ -55,6 +58,7 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
         // that a third guest cannot write.
         let unvouched = entry.flags.contains(EntryFlags::TAGGED) && channel == CHANNEL_VF;
         let inline = !unvouched && payload.len() <= EnvelopeBuilder::inline_limit();
+        self.show(&staged, way_of(channel), Some(Enclosed { peer: entry.peer, inline }));
         // Rules that need inspection forbid the card's path, the only one that cannot vouch.
         let inspect = entry.flags.contains(EntryFlags::INSPECT) && !unvouched;
         let inspected = if inspect { payload.len().min(INSPECTED) } else { 0 };

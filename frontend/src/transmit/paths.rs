@@ -1,7 +1,7 @@
 //! The paths themselves: envelope channels, the VF, netif, and what comes back from them.
 
 use xenvelope_grant::seam::{
-    Buffer, Hypervisor, Instant, NicError, NicPort, Offload, Pinned, Unsent,
+    Buffer, Direction, Hypervisor, Instant, NicError, NicPort, Offload, Pinned, Sight, Unsent,
 };
 use xenvelope_switch::EthernetHeader;
 use xenvelope_switch::channel::EnvelopeChannel;
@@ -33,7 +33,12 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
             buffer.put(0, envelope);
             return vf.send(buffer, 0..envelope.len(), Offload::default()).is_ok();
         }
-        self.channel(number).is_some_and(|channel| channel.push(envelope).is_ok())
+        let pushed = self.channel(number).is_some_and(|channel| channel.push(envelope).is_ok());
+        if pushed {
+            let direction = Direction::Out;
+            self.host.observe(|| Sight::Envelope { direction, bytes: envelope });
+        }
+        pushed
     }
 
     /// The envelope channel of a number that is not the VF's.

@@ -3,6 +3,7 @@
 use core::ops::Add;
 use core::time::Duration;
 
+use super::Sight;
 use crate::DomId;
 
 /// A point in time: nanoseconds since some start that is the same for all of one domain.
@@ -36,4 +37,10 @@ pub trait Host {
     fn now(&self) -> Instant;
     /// A number that no peer can guess: for nonces and hash seeds.
     fn random(&self) -> u64;
+    /// Shows what a driver does, to whoever may want to see it. Nobody does, unless the host says
+    /// otherwise: then nothing is left of the call, and `sight` is not asked for.
+    #[inline]
+    fn observe<'a>(&self, sight: impl FnOnce() -> Sight<'a>) {
+        let _ = sight;
+    }
 }

@@ -8,6 +8,7 @@ use anyhow::Context;
 use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
 
+use xenvelope_hypervisor_sim::capture::{Capture, CaptureError};
 use xenvelope_hypervisor_sim::cli::Arguments;
 use xenvelope_hypervisor_sim::host::Host;
 use xenvelope_hypervisor_sim::measure::{Bench, FrameSize, flip, plan};
@@ -65,9 +66,13 @@ fn run(arguments: &Arguments) -> Result<bool, Failure> {
     let payload = Payload::read(&file).map_err(|cause| Failure::Input(cause.to_string()))?;
     let spec = arguments.host();
     spec.check().map_err(|cause| Failure::Input(cause.to_string()))?;
+    let capture = arguments.capture.begin().map_err(|cause| match cause {
+        CaptureError::Create { .. } => Failure::Input(cause.to_string()),
+        other => Failure::Run(other.into()),
+    })?;
     let progress = bar(arguments);
     progress.set_message("starting the host");
-    let host = Host::start(&spec)?;
+    let host = Host::start_recorded(&spec, capture.as_ref().map(Capture::recorder))?;
     host.wait_connected()?;
 
     let asked = !arguments.route.is_empty();
@@ -104,6 +109,9 @@ fn run(arguments: &Arguments) -> Result<bool, Failure> {
     }
     let ledger = host.settle()??;
     progress.finish_and_clear();
+    if let Some(capture) = capture {
+        eprintln!("{}", capture.finish()?);
+    }
     let report = Report {
         costs: spec.costs,
         bus_gbit: arguments.bus_gbit,

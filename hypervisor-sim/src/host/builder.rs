@@ -10,6 +10,7 @@ use xenvelope_grant::seam::StoreError;
 use xenvelope_switch::MacAddress;
 
 use super::{DriverDomain, External, Guest, make_vif};
+use crate::capture::Recorder;
 use crate::machine::{Costs, Domain, Machine};
 use crate::nic::{CardError, CardPort, ConfigError, Nic, NicConfig, NicThread};
 
@@ -161,6 +162,12 @@ impl HostSpec {
 impl Host {
     /// Makes a host and starts everything.
     pub fn start(spec: &HostSpec) -> Result<Host, HostError> {
+        Host::start_recorded(spec, None)
+    }
+
+    /// As [`Host::start`]; what the guests, the card and the wire carry goes to `recorder`, if
+    /// there is one.
+    pub fn start_recorded(spec: &HostSpec, recorder: Option<&Recorder>) -> Result<Host, HostError> {
         spec.check()?;
         let machine = Machine::new(spec.costs);
         let nic = Nic::new(NicConfig {
@@ -168,6 +175,9 @@ impl Host {
             iommu_miss_ns: spec.costs.iommu_miss_ns,
             ..spec.nic.clone()
         })?;
+        if let Some(recorder) = recorder {
+            nic.observe(recorder.card(nic.config()));
+        }
         let hardware = NicThread::on(Arc::clone(&nic), &machine)?;
         let dom0 = machine.create_domain("driver-domain", DRIVER_PAGES);
         let driver_domain = DriverDomain::start(dom0.clone(), &nic, Default::default())?;
@@ -178,7 +188,7 @@ impl Host {
             External::start(nic.wire()?, EXTERNAL_MAC, Ipv4Addr::new(10, 0, 255, 1), started)?;
         let mut guests = Vec::new();
         for (index, wanted) in spec.guests.iter().enumerate() {
-            guests.push(add_guest(&machine, &nic, &dom0, wanted, index)?);
+            guests.push(add_guest(&machine, &nic, &dom0, wanted, index, recorder)?);
         }
         Ok(Host { guests, driver_domain, external, nic, machine, _hardware: hardware })
     }
@@ -241,6 +251,7 @@ fn add_guest(
     dom0: &Domain,
     wanted: &GuestSpec,
     index: usize,
+    recorder: Option<&Recorder>,
 ) -> Result<Guest, HostError> {
     let domain = machine.create_domain(&wanted.name, GUEST_PAGES);
     let domid = xenvelope_grant::seam::Host::domid(&domain);
@@ -263,5 +274,9 @@ fn add_guest(
     // 10.0.0.1 upwards; 250 to a third byte.
     let (high, low) = (index / 250, index % 250 + 1);
     let address = Ipv4Addr::new(10, 0, high as u8, low as u8);
+    if let Some(recorder) = recorder {
+        let vf = vf.as_ref().map(|(number, _)| *number);
+        recorder.guest(&domain, wanted.mac, address, vf);
+    }
     Guest::start(&wanted.name, domain, config, vf, address)
 }

@@ -2,9 +2,9 @@
 
 use std::fmt;
 use std::sync::atomic::AtomicUsize;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
-use xenvelope_grant::seam::{Host, Instant};
+use xenvelope_grant::seam::{Host, Instant, Sight};
 use xenvelope_grant::table::{ENTRY_V2, GrantTable, STATUS_V2};
 use xenvelope_grant::{DomId, PAGE_SIZE, Peer, Words};
 
@@ -19,6 +19,7 @@ use super::guest::Guest;
 use super::options::{CreateError, DomainOptions, GrantVersion};
 use super::ports::PortTable;
 use super::share::Maptrack;
+use crate::capture::GuestTap;
 use crate::memory::PageRun;
 
 /// Everything about one domain, in one of its lives.
@@ -36,6 +37,8 @@ pub(crate) struct DomainState {
     /// How many watch events wait in the store.
     pub(crate) watch_events: Arc<AtomicUsize>,
     pub(crate) counters: Arc<Counters>,
+    /// Who looks on at what its drivers do.
+    pub(crate) tap: OnceLock<GuestTap>,
 }
 
 impl DomainState {
@@ -79,6 +82,7 @@ impl DomainState {
             maptrack: Mutex::default(),
             watch_events: Arc::default(),
             counters,
+            tap: OnceLock::new(),
         })
     }
 }
@@ -147,6 +151,11 @@ impl Domain {
         DeviceWindow::new(Arc::clone(&self.state))
     }
 
+    /// Shows what the domain's driver does to `tap`, from now on. The first one stays.
+    pub(crate) fn observe_by(&self, tap: GuestTap) {
+        let _ = self.state.tap.set(tap);
+    }
+
     /// Counts one call into the hypervisor, and spends its time.
     pub(crate) fn hypercall(&self) {
         add(&self.state.counters.hypercalls, 1);
@@ -207,5 +216,11 @@ impl Host for Domain {
 
     fn random(&self) -> u64 {
         self.machine.random()
+    }
+
+    fn observe<'a>(&self, sight: impl FnOnce() -> Sight<'a>) {
+        if let Some(tap) = self.state.tap.get() {
+            tap.see(sight());
+        }
     }
 }

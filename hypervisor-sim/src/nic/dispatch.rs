@@ -1,6 +1,6 @@
 //! Frames through the card: what is cut, and where each frame goes.
 
-use xenvelope_grant::seam::{Instant, Offload};
+use xenvelope_grant::seam::{Direction, Instant, Offload};
 
 use super::counters::{DropReason, NicCounters};
 use super::descriptor::DESCRIPTOR_BYTES;
@@ -105,7 +105,13 @@ impl Engine {
                     self.deliveries.push_back(delivery);
                     self.packets.get(id).pending += 1;
                 }
-                Err(reason) => self.ports[number].counters.drop_frame(reason, load),
+                Err(reason) => {
+                    self.ports[number].counters.drop_frame(reason, load);
+                    if let Some(taps) = &self.taps {
+                        let frame = self.packets.get(id).plain();
+                        taps.port(number, Direction::In, frame, Some(reason));
+                    }
+                }
             }
         }
         if outwards {

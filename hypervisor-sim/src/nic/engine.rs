@@ -12,7 +12,7 @@ use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use xenvelope_grant::seam::Instant;
+use xenvelope_grant::seam::{Direction, Instant};
 
 use super::NicConfig;
 use super::bus::Bus;
@@ -24,6 +24,7 @@ use super::packet::{PacketId, PacketMemory, TAG_BYTES};
 use super::port::{Port, RingSizes, Slot};
 use super::table::{Mac, Table};
 use super::wire::Wire;
+use crate::capture::CardTaps;
 
 /// Most frames that one run takes in: how long others may have to wait for the card's lock and a
 /// receiver for its interrupt.
@@ -73,6 +74,8 @@ pub(super) struct Engine {
     pub(super) latency: Duration,
     pub(super) miss_ns: u64,
     pub(super) max_frame: usize,
+    /// Who looks on.
+    pub(super) taps: Option<CardTaps>,
     /// Whose turn it is: a port, or the wire after the last of them.
     turn: usize,
 }
@@ -100,6 +103,7 @@ impl Engine {
             latency: Duration::from_nanos(config.latency_ns),
             miss_ns: config.iommu_miss_ns,
             max_frame: config.max_frame,
+            taps: None,
             turn: 0,
         }
     }
@@ -187,22 +191,34 @@ impl Engine {
                 let (load, offload) = (packet.load, packet.offload);
                 let frame = if port.trunk { packet.trunk() } else { packet.plain() };
                 let received = Descriptor::received(frame.len() as u32, &offload);
+                if let Some(taps) = &self.taps {
+                    taps.port(delivery.port, Direction::In, frame, None);
+                }
                 port.deliver(delivery.slot, frame, load, received);
             } else {
-                let load = self.packets.get(delivery.packet).load;
-                port.counters.drop_frame(DropReason::LinkDown, load);
+                let packet = self.packets.get(delivery.packet);
+                port.counters.drop_frame(DropReason::LinkDown, packet.load);
+                if let Some(taps) = &self.taps {
+                    let frame = packet.plain();
+                    taps.port(delivery.port, Direction::In, frame, Some(DropReason::LinkDown));
+                }
             }
             self.arrived(delivery.packet);
         }
         while let Some(departure) = due(&mut self.departures, |next| next.at <= now) {
             let packet = self.packets.get(departure.packet);
             let load = packet.load;
-            if !self.wire.is_connected() {
-                self.wire_counters.drop_frame(DropReason::LinkDown, load);
-            } else if self.wire.transmit(packet.trunk()).is_err() {
-                self.wire_counters.drop_frame(DropReason::WireFull, load);
+            let dropped = if !self.wire.is_connected() {
+                Some(DropReason::LinkDown)
             } else {
-                self.wire_counters.count_rx(load);
+                self.wire.transmit(packet.trunk()).is_err().then_some(DropReason::WireFull)
+            };
+            match dropped {
+                Some(reason) => self.wire_counters.drop_frame(reason, load),
+                None => self.wire_counters.count_rx(load),
+            }
+            if let Some(taps) = &self.taps {
+                taps.wire(Direction::Out, packet.trunk(), dropped);
             }
             self.arrived(departure.packet);
         }

@@ -1,6 +1,6 @@
 //! Frames into the card: from transmit rings and from the wire, to the switch.
 
-use xenvelope_grant::seam::{Instant, Offload};
+use xenvelope_grant::seam::{Direction, Instant, Offload};
 
 use super::checksum;
 use super::counters::DropReason;
@@ -81,6 +81,11 @@ impl Engine {
         };
         let (read, there) = self.gather(number, &frame, id);
         let admitted = read.and_then(|()| self.admit(number, id));
+        if let Some(taps) = &self.taps {
+            let packet = self.packets.get(id);
+            let frame = if self.ports[number].trunk { packet.trunk() } else { packet.plain() };
+            taps.port(number, Direction::Out, frame, admitted.err());
+        }
         match admitted {
             Ok(Admitted::Whole) => self.dispatch(Source::Port(number), id, there),
             Ok(Admitted::Cut(cut)) => {
@@ -221,6 +226,9 @@ impl Engine {
             None if length > largest => Err((DropReason::TooLong, None)),
             None => Err((DropReason::Malformed, None)),
         };
+        if let Some(taps) = &self.taps {
+            taps.wire(Direction::In, &frame, result.as_ref().err().map(|(reason, _)| *reason));
+        }
         self.wire.give_back(frame);
         match result {
             Ok(id) => self.dispatch(Source::Wire, id, now),

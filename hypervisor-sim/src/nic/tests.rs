@@ -1,5 +1,6 @@
 //! The card as a whole, on memory that is a vector.
 
+mod capture;
 mod frames;
 mod hardware;
 mod host;
