@@ -11,6 +11,7 @@ mod events;
 mod granter;
 mod host;
 mod nic;
+mod queue;
 mod share;
 mod store;
 
@@ -22,6 +23,7 @@ pub use granter::{
 };
 pub use host::{Host, Instant};
 pub use nic::{Arrival, NicCapabilities, NicError, NicPort, Offload, Unsent};
+pub use queue::{Filled, GuestQueue, Unfilled};
 pub use share::{Share, Shared};
 pub use store::{Change, Store, StoreError, WatchEvent};
 

@@ -14,9 +14,9 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
             Received::Owned { buffer, frame, offload } => {
                 (&buffer.stack_bytes()[frame.clone()], *offload)
             }
-            Received::Area { frame, offload, .. } => {
-                let driver = self.driver.as_ref();
-                let bytes = driver.and_then(|driver| driver.receive.bytes(frame.clone()));
+            Received::Area { frame, offload, ring, .. } => {
+                let receiver = self.driver.as_ref().and_then(|driver| driver.receiver(*ring));
+                let bytes = receiver.and_then(|receiver| receiver.bytes(frame.clone()));
                 (bytes.unwrap_or_default(), *offload)
             }
         })
@@ -30,10 +30,11 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
                 Received::Owned { frame, .. } => {
                     self.counters.delivered.bytes += frame.len() as u64;
                 }
-                Received::Area { frame, end, .. } => {
+                Received::Area { frame, end, ring, .. } => {
                     self.counters.delivered.bytes += frame.len() as u64;
-                    if let Some(driver) = &mut self.driver {
-                        driver.receive.release(end);
+                    let driver = self.driver.as_mut();
+                    if let Some(receiver) = driver.and_then(|driver| driver.receiver_mut(ring)) {
+                        receiver.release(end);
                     }
                 }
             }

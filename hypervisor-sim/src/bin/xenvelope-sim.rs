@@ -63,6 +63,7 @@ fn run(arguments: &Arguments) -> Result<bool, Failure> {
         None => std::env::current_exe().context("cannot find this program's own file")?,
     };
     let payload = Payload::read(&file).map_err(|cause| Failure::Input(cause.to_string()))?;
+    arguments.card.check().map_err(|cause| Failure::Input(cause.to_string()))?;
     let spec = arguments.host();
     spec.check().map_err(|cause| Failure::Input(cause.to_string()))?;
     let progress = bar(arguments);
@@ -107,6 +108,7 @@ fn run(arguments: &Arguments) -> Result<bool, Failure> {
     let report = Report {
         costs: spec.costs,
         bus_gbit: arguments.bus_gbit,
+        card: host.card(),
         guests: host.guests.len(),
         payload: (file.display().to_string(), payload.bytes().len()),
         flip,

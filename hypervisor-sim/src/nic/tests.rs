@@ -3,7 +3,9 @@
 mod frames;
 mod hardware;
 mod host;
+mod kinds;
 mod ledger;
+mod queues;
 mod rules;
 mod time;
 mod tso;
