@@ -224,6 +224,9 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
         if self.config.envelopes {
             keys.write(&back, key::FEATURE_ENVELOPE, 1, reader);
         }
+        if self.card.has_queues() {
+            keys.write(&back, key::FEATURE_NIC_QUEUE, 1, reader);
+        }
         keys.state(&back, XenbusState::InitWait, reader).commit(&self.host)?;
         Ok(())
     }
@@ -259,6 +262,7 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
 
     /// Takes an interface down: its rings are unmapped, and it leaves all tables.
     fn take_down(&mut self, port: u32) {
+        self.nic_queues.remove(&port);
         let Some(vif) = self.vifs.get_mut(&port) else {
             return;
         };

@@ -105,6 +105,8 @@ pub struct Counters {
     pub uplink_in: u64,
     /// Frames sent to the uplink.
     pub uplink_out: u64,
+    /// Frames that the card put straight into guests' buffers, by their queues.
+    pub queue_in: u64,
     /// Copies that flooding made: frames delivered beyond the one that came.
     pub flood_extra: u64,
     /// Interfaces that were closed since their guest broke the protocol.

@@ -14,13 +14,13 @@ use thiserror::Error;
 use xenvelope_grant::GrantError;
 use xenvelope_grant::ring::RingError;
 use xenvelope_grant::seam::{
-    EventError, Hypervisor, Instant, NicPort, NoBuffer, PortId, StoreError,
+    EventError, GuestQueue, Hypervisor, Instant, NicPort, NoBuffer, PortId, StoreError,
 };
 use xenvelope_switch::table::TableError;
 use xenvelope_switch::{PortConfig, PortError, Switch};
 
 use crate::counters::{Counters, DropReason};
-use crate::forward::Round;
+use crate::forward::{NicQueue, Round};
 use crate::manager::Manager;
 use crate::netback::NetbackError;
 use crate::uplink::PfControl;
@@ -119,6 +119,8 @@ pub struct Backend<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> {
     pub(crate) switch: Switch,
     /// By port number.
     pub(crate) vifs: BTreeMap<u32, Vif<H>>,
+    /// Guests' queues of the card, by port number.
+    pub(crate) nic_queues: BTreeMap<u32, NicQueue<H::Pages, C::Queue>>,
     pub(crate) next_port: u32,
     pub(crate) incarnations: u64,
     pub(crate) manager: Manager,
@@ -143,6 +145,7 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
             card,
             switch,
             vifs: BTreeMap::new(),
+            nic_queues: BTreeMap::new(),
             next_port: 1,
             incarnations: 0,
             manager: Manager::default(),
@@ -229,6 +232,13 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
         for id in &fired[..count] {
             if let Some(uplink) = self.uplink.as_ref().filter(|uplink| uplink.interrupt() == *id) {
                 uplink.unmask();
+            } else if let Some(queue) = self
+                .nic_queues
+                .values()
+                .filter_map(NicQueue::card)
+                .find(|queue| queue.interrupt() == *id)
+            {
+                queue.unmask();
             } else if let Some(port) = self
                 .vifs
                 .values()
@@ -246,6 +256,9 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
     /// broken counts as something: the next round closes it.
     fn ask_for_events(&mut self) -> bool {
         let mut waiting = false;
+        for queue in self.nic_queues.values_mut() {
+            waiting |= queue.buffers_have_come();
+        }
         for rings in self.vifs.values_mut().filter_map(|vif| vif.rings.as_mut()) {
             for queue in &mut rings.queues {
                 waiting |= queue.tx.pending_or_ask().map_or(true, |count| count > 0);

@@ -3,9 +3,11 @@
 mod answer;
 mod guests;
 mod prepare;
+mod queues;
 mod uplink;
 mod waiting;
 
+pub(crate) use queues::NicQueue;
 pub(crate) use waiting::{WAITING_FRAMES, Waiting};
 
 use std::collections::VecDeque;
@@ -171,6 +173,7 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
     /// One round of the data path. Whether there was anything.
     pub(crate) fn forward(&mut self, now: Instant) -> bool {
         let mut busy = self.deliver_waiting();
+        busy |= self.serve_queues();
         busy |= self.take_from_guests();
         self.switch_taken(now);
         busy |= self.take_envelopes(now);

@@ -5,8 +5,11 @@
 //! person asked for, as far as both sides can do it), and arranges direct channels by relaying
 //! what each side must know: guests may not write in each other's part of the store.
 
+mod queues;
 mod relay;
 mod tables;
+
+pub(crate) use queues::Steering;
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -179,6 +179,15 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
             .write(&front, key::FEATURE_GSO_TCPV4, 1, reader)
             .write(&front, key::FEATURE_GSO_TCPV6, 1, reader)
             .write(&front, key::FEATURE_IPV6_CSUM_OFFLOAD, 1, reader);
+        let offered = self.control.back.feature(&self.host, key::FEATURE_NIC_QUEUE);
+        let nic_queue = if self.config.envelopes && offered {
+            let ring = self.host.export(backend, 1, Access::Write)?;
+            let area = self.host.receive_area(backend, PAGES)?;
+            keys.write(&front, key::NIC_QUEUE_RING_REF, first_ref(&ring), reader);
+            Some(Receiver::new(ring, area))
+        } else {
+            None
+        };
         let channel = if envelopes {
             let send = self.host.export(backend, RING_PAGES, Access::Write)?;
             let receive = self.host.export(backend, RING_PAGES, Access::Write)?;
@@ -192,17 +201,22 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
             None
         };
         let to = Peer { domid: backend, incarnation: 0 };
-        let mut receive = Receiver::new(rx, area);
-        let kick = receive.post();
-        self.driver = Some(DriverDomain {
+        let mut driver = DriverDomain {
             transmit: Transmitter::new(tx, to),
-            receive,
+            receive: Receiver::new(rx, area),
+            nic_queue,
             backlog: Default::default(),
             envelopes: channel,
             offloads: NetifOffloads::offered(&self.host, &self.control.back),
             port,
-            kick,
-        });
+            kick: false,
+        };
+        let mut kick = false;
+        for receiver in driver.receivers() {
+            kick |= receiver.post();
+        }
+        driver.kick = kick;
+        self.driver = Some(driver);
         keys.state(&front, XenbusState::Connected, reader).commit(&self.host)?;
         Ok(())
     }
@@ -275,6 +289,9 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
         let backend = self.control.backend;
         self.take_back_pages(backend, driver.transmit.into_words());
         self.take_back_pages(backend, driver.receive.into_words());
+        if let Some(queue) = driver.nic_queue {
+            self.take_back_pages(backend, queue.into_words());
+        }
         if let Some(envelopes) = driver.envelopes {
             let (send, receive) = envelopes.into_words();
             self.take_back_pages(backend, send);

@@ -135,6 +135,8 @@ pub struct Ways {
     pub vf_frames: u64,
     /// Frames by netif, through the driver domain.
     pub netif_frames: u64,
+    /// Frames from outside that the card put into pages of ours, by our queue.
+    pub queue_frames: u64,
     /// Envelopes by the VF.
     pub envelopes_vf: u64,
     /// Envelopes by the driver domain's switch.
@@ -153,7 +155,7 @@ impl Ways {
     /// All frames, whichever way they took.
     pub fn frames(&self) -> u64 {
         let enveloped = self.enveloped_vf + self.enveloped_driver_domain + self.enveloped_direct;
-        self.vf_frames + self.netif_frames + enveloped
+        self.vf_frames + self.netif_frames + self.queue_frames + enveloped
     }
 
     pub(crate) fn envelope(&mut self, channel: u16, frames: u64) {

@@ -112,6 +112,8 @@ pub enum Link {
 pub(crate) struct DriverDomain<H: Hypervisor> {
     pub transmit: Transmitter<H, H::Pages>,
     pub receive: Receiver<H, H::Pages>,
+    /// What the driver domain posts to our queue of the card, if we have one.
+    pub nic_queue: Option<Receiver<H, H::Pages>>,
     pub backlog: VecDeque<Staged<H::Buf>>,
     pub envelopes: Option<EnvelopeChannel<H::Pages>>,
     /// What it takes by netif.
@@ -334,7 +336,9 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
                 .transmit
                 .pending_or_ask()
                 .map_or(true, |out| out > 0 && !driver.backlog.is_empty());
-            waiting |= driver.receive.pending_or_ask().map_or(true, |count| count > 0);
+            for receiver in driver.receivers() {
+                waiting |= receiver.pending_or_ask().map_or(true, |count| count > 0);
+            }
             if let Some(envelopes) = &mut driver.envelopes {
                 waiting |= envelopes.pending_or_ask().map_or(true, |count| count > 0);
             }

@@ -75,18 +75,19 @@ impl<H: Hypervisor> RxToken for Receive<'_, H> {
             Received::Owned { buffer, frame, offload } => {
                 deliver(&buffer.stack_bytes()[frame], offload, read)
             }
-            Received::Area { frame, offload, end } => {
-                let Some(driver) = self.driver else {
+            Received::Area { frame, offload, end, ring } => {
+                let receiver = self.driver.and_then(|driver| driver.receiver_mut(ring));
+                let Some(receiver) = receiver else {
                     return read(&[]);
                 };
-                let result = match driver.receive.bytes(frame) {
+                let result = match receiver.bytes(frame) {
                     Some(bytes) => deliver(bytes, offload, read),
                     None => {
                         self.counters.bad_response += 1;
                         read(&[])
                     }
                 };
-                driver.receive.release(end);
+                receiver.release(end);
                 result
             }
         }

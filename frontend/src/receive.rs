@@ -11,6 +11,7 @@
 
 mod envelopes;
 mod inbox;
+mod rings;
 
 use alloc::vec::Vec;
 use core::ops::Range;
@@ -29,8 +30,10 @@ use crate::netfront::NetifReceived;
 use crate::netfront::Place;
 use crate::peers::Path;
 
+pub(crate) use rings::ReceiveRing;
+
 /// A received frame that waits for the stack.
-pub enum Received<B> {
+pub(crate) enum Received<B> {
     /// In a buffer of ours.
     Owned {
         /// The buffer.
@@ -48,6 +51,8 @@ pub enum Received<B> {
         offload: Offload,
         /// Up to where the pages can be let again when the frame has been read.
         end: u32,
+        /// Whose area.
+        ring: ReceiveRing,
     },
 }
 
@@ -109,6 +114,9 @@ enum Via {
     Direct(Peer),
 }
 
+/// The driver domain's receive rings, in the order in which they are emptied: what comes from
+/// outside went to the driver domain before the card had a queue for it.
+const RINGS: [ReceiveRing; 2] = [ReceiveRing::Netif, ReceiveRing::NicQueue];
 /// Envelopes that are taken from one path before the others get their turn.
 const PATH_BUDGET: u32 = 64;
 
@@ -129,12 +137,15 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
             .map(|direct| direct.channel.as_ref().map_or(Ok(0), |channel| channel.pending()))
             .take(256)
             .collect();
-        let from_netif = self.driver.as_ref().map(|driver| driver.receive.published());
+        let published = |ring| Some(self.driver.as_ref()?.receiver(ring)?.published());
+        let from_rings = RINGS.map(|ring| (ring, published(ring)));
         let mut busy = self.collect_vf(now);
-        match from_netif {
-            Some(Ok(end)) => busy |= self.collect_netif(end),
-            Some(Err(_)) => self.fail(),
-            None => {}
+        for (ring, published) in from_rings {
+            match published {
+                Some(Ok(end)) => busy |= self.collect_ring(ring, end),
+                Some(Err(_)) => self.fail(),
+                None => {}
+            }
         }
         match from_driver {
             Ok(count) => {
@@ -207,30 +218,34 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
         busy
     }
 
-    /// Takes netif's frames up to ring index `end`.
-    fn collect_netif(&mut self, end: u32) -> bool {
+    /// Takes a receive ring's frames up to ring index `end`.
+    fn collect_ring(&mut self, ring: ReceiveRing, end: u32) -> bool {
         let mut busy = false;
         // Bounded by the ring: `end` is at most its size ahead.
-        while let Some(driver) = &mut self.driver {
-            if end.wrapping_sub(driver.receive.next_index()) as i32 <= 0 {
+        while let Some(receiver) = self.driver.as_mut().and_then(|driver| driver.receiver_mut(ring))
+        {
+            if end.wrapping_sub(receiver.next_index()) as i32 <= 0 {
                 break;
             }
-            match driver.receive.receive(&self.host) {
+            match receiver.receive(&self.host) {
                 Ok(None) => break,
                 Ok(Some(None)) => self.drop_one(DropReason::BadResponse),
                 Ok(Some(Some(NetifReceived { place, mut offload, end }))) => {
-                    self.counters.received_by.netif_frames += 1;
-                    self.counters.linearised_bytes += driver.receive.take_linearised();
+                    *match ring {
+                        ReceiveRing::Netif => &mut self.counters.received_by.netif_frames,
+                        ReceiveRing::NicQueue => &mut self.counters.received_by.queue_frames,
+                    } += 1;
+                    self.counters.linearised_bytes += receiver.take_linearised();
                     let mut head = [0; CHECKSUM_HEAD];
                     let wanted = if offload.needs_checksum { head.len() } else { 18 };
                     let (received, seen) = match place {
                         Place::Area(frame) => {
                             let seen = frame.len().min(wanted);
-                            if let Some(bytes) = driver.receive.bytes(frame.clone()) {
+                            if let Some(bytes) = receiver.bytes(frame.clone()) {
                                 head[..seen].copy_from_slice(&bytes[..seen]);
                             }
                             place_checksum(&head[..seen], &mut offload);
-                            (Received::Area { frame, offload, end }, seen)
+                            (Received::Area { frame, offload, end, ring }, seen)
                         }
                         Place::Buffer(buffer, length) => {
                             let seen = length.min(wanted);
@@ -269,8 +284,8 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
             return Err(DropReason::Looped);
         }
         if header.destination.is_multicast() {
-            // A frame flooded on two paths is accepted on one: that of the default route.
-            return if self.default_path() == Some(path) {
+            // A frame flooded on two paths is accepted on one.
+            return if self.flood_path() == Some(path) {
                 Ok(())
             } else {
                 Err(DropReason::OtherPath)
@@ -281,8 +296,10 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
 
     /// A frame in the receive area that nobody will read.
     fn discard(&mut self, received: Received<H::Buf>) {
-        if let (Received::Area { .. }, Some(driver)) = (received, &mut self.driver) {
-            driver.receive.discard();
+        if let (Received::Area { ring, .. }, Some(driver)) = (received, &mut self.driver)
+            && let Some(receiver) = driver.receiver_mut(ring)
+        {
+            receiver.discard();
         }
     }
 
@@ -355,12 +372,12 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
                 counters.delivered.bytes += frame.len() as u64;
                 read(&buffer.stack_bytes()[frame], offload)
             }
-            Received::Area { frame, offload, end } => {
+            Received::Area { frame, offload, end, ring } => {
                 counters.delivered.frames += 1;
                 counters.delivered.bytes += frame.len() as u64;
-                let driver = driver.as_mut()?;
-                let result = read(driver.receive.bytes(frame)?, offload);
-                driver.receive.release(end);
+                let receiver = driver.as_mut()?.receiver_mut(ring)?;
+                let result = read(receiver.bytes(frame)?, offload);
+                receiver.release(end);
                 result
             }
         })

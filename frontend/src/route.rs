@@ -39,6 +39,7 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
             self.lookup(header.destination, header.vid())
         };
         let path = match entry {
+            None if header.destination.is_multicast() => self.flood_path(),
             None => self.default_path(),
             Some(entry) => self.path_of(&entry),
         }?;
@@ -58,6 +59,21 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
         } else {
             self.vf_up().then_some(Path::VfFrame)
         }
+    }
+
+    /// Whether broadcast and multicast have a way of their own: the driver domain, while the
+    /// default route is another.
+    pub(crate) fn floods_apart(&self) -> bool {
+        self.driver.is_some()
+            && self
+                .table
+                .as_ref()
+                .is_some_and(|table| table.fresh && table.reader.floods_by_driver_domain())
+    }
+
+    /// The way of broadcast and multicast, out and in.
+    pub(crate) fn flood_path(&self) -> Option<Path> {
+        if self.floods_apart() { Some(Path::Netif) } else { self.default_path() }
     }
 
     /// The path of an entry; if its channel is down, the driver domain's.

@@ -86,6 +86,10 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
         let Some(route) = self.route(&header) else {
             return self.drop_one(DropReason::NoPath);
         };
+        if header.destination.is_multicast() && self.floods_apart() {
+            // No part of the default route's flow, which goes another way all the time.
+            return self.dispatch(staged, &header, route, now);
+        }
         if let Some(staged) = self.in_order(staged, &header, &route, now) {
             self.dispatch(staged, &header, route, now);
         }

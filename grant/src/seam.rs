@@ -12,6 +12,7 @@ mod granter;
 mod host;
 mod nic;
 mod observe;
+mod queue;
 mod share;
 mod store;
 
@@ -24,6 +25,7 @@ pub use granter::{
 pub use host::{Host, Instant};
 pub use nic::{Arrival, NicCapabilities, NicError, NicPort, Offload, Unsent};
 pub use observe::{Direction, Enclosed, Sight, Travel, Way};
+pub use queue::{Filled, GuestQueue, Unfilled};
 pub use share::{Share, Shared};
 pub use store::{Change, Store, StoreError, WatchEvent};
 

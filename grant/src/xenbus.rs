@@ -132,6 +132,15 @@ pub mod key {
     pub const FORWARDING_TABLE_PAGES: &str = "forwarding-table-pages";
     /// Ours, in the frontend's directory: whether it has a VF with a link.
     pub const VF_LINK: &str = "vf-link";
+    /// Ours, in the backend's directory: the guest may have a queue of the card, which receives
+    /// straight into its pages.
+    pub const FEATURE_NIC_QUEUE: &str = "feature-nic-queue";
+    /// Ours, in the frontend's directory: grant reference of a second receive ring. What is posted
+    /// there goes to the guest's queue of the card.
+    pub const NIC_QUEUE_RING_REF: &str = "nic-queue-ring-ref";
+    /// Ours, in the backend's directory: which context of the card was lent to the guest, where
+    /// contexts are no PCI functions that a toolstack could assign.
+    pub const NIC_CONTEXT: &str = "nic-context";
     /// Ours, both directories: direct channels, one child for each, named by channel number.
     pub const DIRECT: &str = "direct";
     /// Ours, in a direct channel of the backend's directory: domid of the other guest.

@@ -16,6 +16,10 @@ use crate::machine::Costs;
 use crate::measure::{FrameSize, Limits, RouteName};
 use crate::nic::NicConfig;
 
+mod nic;
+
+pub use nic::{FunctionsChoice, NicArguments, NicChoice, TranslationChoice};
+
 /// A simulated Xen host that carries TCP between guests, by every route, and says what each
 /// costs.
 #[derive(Parser, Clone, Debug)]
@@ -42,9 +46,9 @@ pub struct Arguments {
     #[arg(long, value_name = "SPEC")]
     pub guest: Vec<GuestArgument>,
 
-    /// VFs that the card has, 0 to 60
-    #[arg(long, value_name = "N", default_value = "8", value_parser = vfs, allow_negative_numbers = true)]
-    pub vfs: u8,
+    /// Which card the host has.
+    #[command(flatten)]
+    pub card: NicArguments,
 
     /// Measure this route only; may be given more than once
     #[arg(long, value_name = "NAME")]
@@ -61,10 +65,6 @@ pub struct Arguments {
     /// A hypercall, an event, an IOMMU miss and the card's latency cost nothing
     #[arg(long)]
     pub ideal: bool,
-
-    /// The card does not check source addresses, so nothing travels inline through it
-    #[arg(long)]
-    pub no_anti_spoof: bool,
 
     /// A capture of the run.
     #[command(flatten)]
@@ -115,11 +115,6 @@ fn guests(text: &str) -> Result<u16, String> {
     asked.ok_or_else(|| "give a whole number from 1 to 200".to_owned())
 }
 
-fn vfs(text: &str) -> Result<u8, String> {
-    let asked = text.parse().ok().filter(|vfs| (0..=60).contains(vfs));
-    asked.ok_or_else(|| "give a whole number from 0 to 60".to_owned())
-}
-
 fn seconds(text: &str) -> Result<Duration, String> {
     match text.parse::<f64>() {
         Ok(seconds) if (0.01..=3600.0).contains(&seconds) => Ok(Duration::from_secs_f64(seconds)),
@@ -150,7 +145,7 @@ const PINGS: Duration = Duration::from_millis(100);
 impl Arguments {
     /// The host that is asked for.
     pub fn host(&self) -> HostSpec {
-        let vfs = usize::from(self.vfs);
+        let vfs = self.card.vfs_for_guests();
         let mut guests: Vec<GuestSpec> = if self.guest.is_empty() {
             // From three on the last has none: a guest without a VF is part of a host. Fewer all
             // have one, so that two can meet in the card.
@@ -169,14 +164,9 @@ impl Arguments {
             kind: GuestKind::Stock,
             vf: false,
         });
-        let nic = NicConfig {
-            vfs,
-            bus_gbit: self.bus_gbit,
-            anti_spoof: !self.no_anti_spoof,
-            ..NicConfig::default()
-        };
+        let nic = NicConfig { bus_gbit: self.bus_gbit, ..self.card.config() };
         let costs = if self.ideal { Costs::ideal() } else { Costs::published() };
-        HostSpec { costs, nic, guests }
+        HostSpec { costs, nic, vfs_held_by: self.card.vfs_held_by(), guests }
     }
 
     /// The routes to measure.

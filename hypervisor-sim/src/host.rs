@@ -1,17 +1,21 @@
 //! A whole host: a driver domain, guests in threads of their own, a card, a wire with a peer.
 
 mod builder;
+mod card;
 mod driver_domain;
 mod external;
 mod guest;
 mod ledger;
+mod queues;
 mod toolstack;
 mod worker;
 
 pub use builder::{GuestKind, GuestSpec, Host, HostError, HostSpec};
+pub use card::{CardRefused, CardSummary, VfHolder};
 pub use driver_domain::{CardAgent, DriverDomain};
 pub use external::{External, ExternalSnapshot};
 pub use guest::{Guest, GuestSnapshot, GuestWorker};
 pub use ledger::{Ledger, Unbalanced};
-pub use toolstack::make_vif;
+pub use queues::{HeldPorts, SteeredQueue};
+pub use toolstack::{find_context, make_vif, offer_context};
 pub use worker::Worker;

@@ -8,7 +8,7 @@
 //! | `guest`, `pool`, `buffer` | the guest kernel's side: free pages, references, buffers |
 //! | `granter`, `area`, `copier`, `share` | the seam's traits for memory |
 //! | `events`, `ports` | event channels |
-//! | `devices` | what an assigned device has of its domain |
+//! | `devices`, `foreign` | what an assigned device has of its domain, and of others |
 //! | `store` | xenstore |
 //! | `costs`, `counters` | what it takes |
 
@@ -21,6 +21,7 @@ mod counters;
 mod devices;
 mod domain;
 mod events;
+mod foreign;
 pub mod grant_check;
 mod granter;
 mod grants;
@@ -50,6 +51,7 @@ pub use costs::{Costs, spin_ns};
 pub use counters::CounterSnapshot;
 pub use devices::DevicePages;
 pub use domain::{DeviceWindow, Domain};
+pub use foreign::{DriverWindow, ForeignPages, MachineWindow};
 pub use granter::GrantedBuffer;
 pub use options::{CreateError, DomainOptions, GrantVersion};
 pub use ports::{DevicePort, Port};

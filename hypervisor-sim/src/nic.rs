@@ -1,6 +1,7 @@
-//! A network card of type 3: many functions, an embedded switch, an IOMMU, one I/O bus.
+//! A network card: many ports, an embedded switch, an IOMMU, one I/O bus; or less of it
+//! ([`NicKind`], [`Translation`]).
 //!
-//! It is what an SR-IOV card such as Intel's 82576 looks like to its drivers, as far as the cost
+//! With all of it, it is what an SR-IOV card such as Intel's 82576 looks like to its drivers, as far as the cost
 //! of moving data goes:
 //!
 //! - The driver of a VF (or of the PF, in the driver domain) writes descriptors of 16 bytes into
@@ -34,11 +35,14 @@ mod dispatch;
 mod dma;
 mod driver;
 mod engine;
+mod granted;
 mod ingest;
 mod iotlb;
+mod kind;
 mod load;
 mod packet;
 mod port;
+mod queue;
 mod registers;
 mod segment;
 mod table;
@@ -61,6 +65,9 @@ pub use control::{CardError, PfControl};
 pub use counters::{DropReason, NicCounters};
 pub use dma::{Dma, DmaBuffer, DmaFault, DmaWords, Interrupt};
 pub use driver::VfPort;
+pub use granted::GrantedQueue;
+pub use kind::{Functions, NicKind, Translation};
+pub use queue::QueuePort;
 pub use table::Mac;
 pub use thread::NicThread;
 pub use wire::{WireEnd, WireFull};
@@ -94,6 +101,9 @@ pub struct Seat<R> {
     pub rings: R,
     /// How the card tells the driver that something came in or went out.
     pub interrupt: Arc<dyn Interrupt>,
+    /// What the card must add to the domain's addresses: 0 where something translates them, else
+    /// where the domain's memory lies in the machine's.
+    pub base: u64,
 }
 
 /// The card.
@@ -127,10 +137,11 @@ impl Nic {
         PfControl::new(Arc::clone(self))
     }
 
-    /// A VF that nobody uses and that is plugged in.
+    /// A VF that nobody uses or was lent, and that is plugged in.
     pub fn allocate_vf(&self) -> Result<usize, CardError> {
         let engine = self.lock();
-        let free = |port: &port::Port| port.owner.is_none() && port.plugged;
+        let free =
+            |port: &port::Port| port.owner.is_none() && port.plugged && port.lent_to.is_none();
         engine.ports.iter().skip(1).position(free).ok_or(CardError::NoVfLeft)
     }
 
@@ -140,7 +151,23 @@ impl Nic {
         vf: usize,
         seat: Seat<R>,
     ) -> Result<VfPort<B, R>, CardError> {
-        self.attach(CardPort::Vf(vf), seat)
+        let port = CardPort::Vf(vf);
+        let (interrupt, base) = (Arc::clone(&seat.interrupt), seat.base);
+        let (registers, rings) = self.take_seat(port, seat)?;
+        Ok(VfPort::new(Arc::clone(self), port, registers, interrupt, rings, base))
+    }
+
+    /// Gives a receive queue to the driver domain, until the returned port is dropped. It is a VF
+    /// whose transmit ring stays empty and whose buffers may be anybody's pages.
+    pub fn attach_queue<R: DmaWords>(
+        self: &Arc<Self>,
+        queue: usize,
+        seat: Seat<R>,
+    ) -> Result<QueuePort<R>, CardError> {
+        let port = CardPort::Vf(queue);
+        let interrupt = Arc::clone(&seat.interrupt);
+        let (registers, rings) = self.take_seat(port, seat)?;
+        Ok(QueuePort::new(Arc::clone(self), port, registers, interrupt, rings))
     }
 
     /// Gives the PF to the driver domain, until the returned port is dropped.
@@ -148,14 +175,17 @@ impl Nic {
         self: &Arc<Self>,
         seat: Seat<R>,
     ) -> Result<VfPort<B, R>, CardError> {
-        self.attach(CardPort::Pf, seat)
+        let (interrupt, base) = (Arc::clone(&seat.interrupt), seat.base);
+        let (registers, rings) = self.take_seat(CardPort::Pf, seat)?;
+        Ok(VfPort::new(Arc::clone(self), CardPort::Pf, registers, interrupt, rings, base))
     }
 
-    fn attach<B: DmaBuffer, R: DmaWords>(
+    /// Lets a domain use a port, if it may. The port's registers, and the rings back.
+    fn take_seat<R: DmaWords>(
         self: &Arc<Self>,
         port: CardPort,
         seat: Seat<R>,
-    ) -> Result<VfPort<B, R>, CardError> {
+    ) -> Result<(Arc<registers::Registers>, R), CardError> {
         if seat.rings.size() < self.config.ring_bytes() {
             return Err(CardError::RingsTooSmall);
         }
@@ -164,19 +194,25 @@ impl Nic {
             CardPort::Vf(vf) => engine.vf(vf)?,
             CardPort::Pf | CardPort::Wire => 0,
         };
+        if number != 0 {
+            self.config.may_use(
+                engine.ports[0].domain(),
+                engine.ports[number].lent_to,
+                seat.domain,
+            )?;
+        }
         let state = &mut engine.ports[number];
         if state.owner.is_some() {
             return Err(CardError::PortInUse);
         }
         let interrupt = Arc::clone(&seat.interrupt);
-        let (domain, rings) = (seat.domain, seat.rings.dma_address());
+        let (domain, rings) = (seat.domain, seat.base + seat.rings.dma_address());
         state.owner = Some(Owner { domain, dma: seat.dma, interrupt, rings });
         // Nobody unplugs the PF: it can only have been stopped for what its last owner did.
         state.plugged |= number == 0;
         let registers = Arc::clone(&state.registers);
         engine.update_link(number);
-        drop(engine);
-        Ok(VfPort::new(Arc::clone(self), port, registers, seat.interrupt, seat.rings))
+        Ok((registers, seat.rings))
     }
 
     /// Takes a port back. When this returns the card touches none of its domain's memory.

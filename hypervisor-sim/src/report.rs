@@ -8,7 +8,7 @@ mod text;
 pub use json::json;
 pub use text::{flip_text, text};
 
-use crate::host::Ledger;
+use crate::host::{CardSummary, Ledger};
 use crate::machine::Costs;
 use crate::measure::{CellResult, FlipResult};
 
@@ -19,6 +19,8 @@ pub struct Report {
     pub costs: Costs,
     /// What the I/O bus carries in each direction, in Gbit/s.
     pub bus_gbit: Option<f64>,
+    /// Which card there was.
+    pub card: CardSummary,
     /// How many guests there were.
     pub guests: usize,
     /// The file that was sent, and its bytes.

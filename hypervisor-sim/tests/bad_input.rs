@@ -78,7 +78,7 @@ fn complaint(output: &Output, says: &[&str]) -> Option<String> {
     Some(format!("does not say {missing:?}"))
 }
 
-const ROUTES: [&str; 7] = [
+const ROUTES: [&str; 8] = [
     "bridge-copy",
     "switch-envelope",
     "direct-envelope",
@@ -86,6 +86,7 @@ const ROUTES: [&str; 7] = [
     "nic-envelope",
     "stock",
     "external",
+    "nic-queue",
 ];
 
 #[test]
@@ -153,6 +154,30 @@ fn bad_input_is_refused_in_one_sentence() {
         (&["--frame", "70000"], &["--frame", "576", "65536"]),
         (&["--frame", "-1"], &["--frame", "576", "65536"]),
         (&["--frame", "1500.5"], &["--frame", "576", "65536"]),
+        // Cards that there are not.
+        (&["--nic", "4"], &["--nic", "3-driver-domain"]),
+        (&["--nic", ""], &["--nic"]),
+        (&["--nic-functions", "ports"], &["--nic-functions", "contexts"]),
+        (&["--translation", "mmu"], &["--translation", "iommu"]),
+        (&["--nic", "0", "--vfs", "4"], &["plain", "--vfs"]),
+        (&["--nic", "0", "--nic-functions", "contexts"], &["plain", "--nic-functions"]),
+        (&["--nic", "0", "--translation", "nic"], &["plain", "iommu"]),
+        (&["--nic", "0", "--no-anti-spoof"], &["--no-anti-spoof", "plain"]),
+        (&["--nic", "1", "--vfs", "0"], &["queues", "--nic 0"]),
+        (&["--nic", "3-driver-domain", "--vfs", "0"], &["driver domain", "--vfs"]),
+        (&["--nic", "3-driver-domain", "--no-anti-spoof"], &["--no-anti-spoof", "holds"]),
+        (&["--nic", "2", "--translation", "none"], &["translation", "memory"]),
+        (&["--nic", "3", "--translation", "none"], &["translation", "memory"]),
+        (&["--nic", "0", "--guest", &one_vf], &["guest a", "VF", "plain"]),
+        (&["--nic", "1", "--guest", &one_vf], &["guest a", "VF", "multi-queue"]),
+        (&["--nic", "3-driver-domain", "--guest", &one_vf], &["guest a", "driver domain"]),
+        // Routes that a card does not have.
+        (&["--nic", "0", "--route", "nic-frame"], &["nic-frame", "plain"]),
+        (&["--nic", "1", "--route", "nic-envelope"], &["nic-envelope", "multi-queue"]),
+        (&["--nic", "2", "--route", "nic-frame"], &["nic-frame", "without a switch"]),
+        (&["--nic", "3-driver-domain", "--route", "nic-envelope"], &["nic-envelope", "VF"]),
+        (&["--nic", "0", "--route", "nic-queue"], &["nic-queue", "multi-queue"]),
+        (&["--route", "nic-queue"], &["nic-queue", "multi-queue"]),
         // Routes that the host does not have.
         (&["--route", "nic-frame", "--guest", ONE, "--guest", TWO], &["nic-frame", "VF"]),
         (&["--route", "nic-envelope", "--guests", "4", "--vfs", "1"], &["nic-envelope", "VF"]),

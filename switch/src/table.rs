@@ -10,6 +10,7 @@
 //! | 8 | 8 | seed of the hash |
 //! | 16 | 8 | the manager's epoch |
 //! | 24 | 4 | default route: the channel for all that is not in the table |
+//! | 28 | 4 | floods: 0 if broadcast and multicast take the default route, else the driver domain |
 //! | 64 | 8 | heartbeat, on a cache line of its own |
 //! | 128 | 128 each | buckets of 4 entries |
 //!
@@ -68,6 +69,7 @@ const MASK_AT: usize = 4;
 const SEED_AT: usize = 8;
 const EPOCH_AT: usize = 16;
 const DEFAULT_ROUTE_AT: usize = 24;
+const FLOODS_AT: usize = 28;
 const HEARTBEAT_AT: usize = 64;
 const BUCKETS_AT: usize = 128;
 

@@ -18,7 +18,7 @@ use xenvelope_frontend::transmit::FRAME_AT;
 use xenvelope_frontend::{Config, Counters, Frontend, Link};
 use xenvelope_grant::DomId;
 use xenvelope_grant::seam::{Buffer, Host as _, Instant, Offload};
-use xenvelope_hypervisor_sim::host::CardAgent;
+use xenvelope_hypervisor_sim::host::{CardAgent, VfHolder};
 use xenvelope_hypervisor_sim::machine::{Costs, Domain, DomainOptions, GrantVersion, Machine};
 use xenvelope_hypervisor_sim::nic::{CardPort, DomainPort, Nic, NicConfig};
 use xenvelope_switch::MacAddress;
@@ -160,12 +160,21 @@ impl Lab {
 
     /// A host without guests, whose backend is set up so.
     pub fn configured(anti_spoof: bool, backend_config: xenvelope_backend::Config) -> Lab {
+        let config = NicConfig { anti_spoof, ..NicConfig::default() };
+        Lab::with_card(config, VfHolder::Guests, backend_config)
+    }
+
+    /// A host without guests, with such a card, but with short rings.
+    pub fn with_card(
+        nic: NicConfig,
+        vfs_held_by: VfHolder,
+        backend_config: xenvelope_backend::Config,
+    ) -> Lab {
         let machine = Machine::new(Costs::ideal());
         let dom0 = machine.create_domain("driver-domain", PAGES);
-        let config = NicConfig { tx_ring: 128, rx_ring: 256, anti_spoof, ..NicConfig::default() };
-        let nic = Nic::new(config).expect("a card");
+        let nic = Nic::new(NicConfig { tx_ring: 128, rx_ring: 256, ..nic }).expect("a card");
         let uplink = nic.assign(CardPort::Pf, &dom0).expect("the PF");
-        let card = CardAgent::new(&nic);
+        let card = CardAgent::of(&nic, vfs_held_by, &dom0);
         let backend =
             Backend::new(dom0.clone(), backend_config, Some(uplink), card).expect("a backend");
         Lab {
@@ -249,7 +258,9 @@ impl Lab {
             return (None, None);
         }
         let vf = self.nic.allocate_vf().expect("a VF is left");
-        self.nic.pf_control().set_vf_mac(vf, address.0).expect("a free address");
+        let control = self.nic.pf_control();
+        control.set_vf_mac(vf, address.0).expect("a free address");
+        control.set_vf_floods(vf, control.switches()).expect("the VF");
         let port = self.nic.assign(CardPort::Vf(vf), domain).expect("the VF");
         (Some(vf), Some(port))
     }

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use xenvelope_grant::Gref;
+use xenvelope_grant::netif::{RxRequest, RxResponse};
 use xenvelope_grant::ring::Back;
 use xenvelope_grant::seam::{Access, Hypervisor, NicPort, Shared, StoreError};
 use xenvelope_grant::xenbus::{Directory, Transaction, XenbusState, key};
@@ -11,7 +12,8 @@ use xenvelope_switch::table::TableWriter;
 
 use super::MAX_QUEUES;
 use crate::driver_domain::{Backend, BackendError};
-use crate::forward::WAITING_FRAMES;
+use crate::forward::{NicQueue, WAITING_FRAMES};
+use crate::manager::Steering;
 use crate::netback::{salvage_rx, salvage_tx};
 use crate::uplink::PfControl;
 use crate::vif::{Phase, Queue, RX_LAYOUT, Rings, TX_LAYOUT, Takes, Vif};
@@ -82,6 +84,7 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
         } else {
             None
         };
+        let ring = self.map_nic_queue(vif, adopted)?;
         let rings = Rings {
             queues,
             envelopes: channel,
@@ -102,6 +105,10 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
         // Written when it is Connected already, too: the frontend sees a new table by it.
         keys.state(&back, XenbusState::Connected, Some(guest));
         let vf = front.feature(host, key::VF_LINK);
+        let steering = Steering { mac: vif.mac, vid: vif.vlan };
+        if let Some(ring) = ring {
+            self.nic_queues.insert(port, NicQueue::new(ring, steering));
+        }
         if let Some(vif) = self.vifs.get_mut(&port) {
             vif.rings = Some(rings);
             vif.table = table;
@@ -113,6 +120,28 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
         self.poll_manager();
         keys.commit(&self.host)?;
         Ok(())
+    }
+
+    /// Maps the ring by which a guest posts buffers to its queue of the card, if it has one.
+    #[allow(clippy::type_complexity, reason = "what is in a ring says what ring it is")]
+    fn map_nic_queue(
+        &self,
+        vif: &Vif<H>,
+        adopted: bool,
+    ) -> Result<Option<Back<H::Pages, RxRequest, RxResponse>>, BackendError> {
+        let gref = match vif.front.word(&self.host, key::NIC_QUEUE_RING_REF) {
+            // Nobody offered it; or somebody before us did, and then its buffers wait for good,
+            // and what they are for comes by the PF and netif.
+            _ if !self.card.has_queues() => return Ok(None),
+            Err(StoreError::NoEntry) => return Ok(None),
+            gref => Gref(gref?),
+        };
+        let pages = self.host.import(vif.guest, &[gref], Access::Write)?;
+        let mut ring = Back::attach(pages, RX_LAYOUT);
+        if adopted {
+            salvage_rx(&mut ring)?;
+        }
+        Ok(Some(ring))
     }
 }
 

@@ -96,6 +96,7 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
                 queue.kick_rx |= queue.rx.publish();
             }
         }
+        self.publish_queues();
         for rings in self.vifs.values_mut().filter_map(|vif| vif.rings.as_mut()) {
             let sent = rings.envelopes.as_mut().is_some_and(|envelopes| envelopes.publish());
             for (index, queue) in rings.queues.iter_mut().enumerate() {

@@ -39,6 +39,7 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
             })
             .collect();
         self.apply_vlans();
+        let queues = self.assign_queues();
         self.arrange_channels(&self.wanted_channels(&endpoints));
         for stock in endpoints.iter().filter(|endpoint| !endpoint.envelopes) {
             self.switch.set_flood(PortId(stock.port), true);
@@ -55,8 +56,10 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
             } else {
                 CHANNEL_DRIVER_DOMAIN
             };
-            // Who has a VF as default route gets floods by the VF, and not from us too.
-            self.switch.set_flood(PortId(of.port), default != CHANNEL_VF);
+            // A card that does not switch would take floods to the outside and to no guest.
+            let floods_by_us = default != CHANNEL_VF || !self.card.switches();
+            // Who gets floods by its VF does not get them from us too.
+            self.switch.set_flood(PortId(of.port), floods_by_us);
             let Some(table) = self.vifs.get_mut(&of.port).and_then(|vif| vif.table.as_mut()) else {
                 continue;
             };
@@ -74,11 +77,13 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
                 }
             }
             table.set_default_route(default);
+            table.set_floods_by_driver_domain(floods_by_us && default == CHANNEL_VF);
         }
         for endpoint in &endpoints {
-            // The card must pass frames for guests without a VF on to us.
+            // The card must pass frames for guests without a VF or a queue on to us.
             let vid = self.manager.vlan(endpoint.mac);
-            self.card.reach(endpoint.mac, vid, !endpoint.vf);
+            let behind_us = !endpoint.vf && !queues.contains(&endpoint.port);
+            self.card.reach(endpoint.mac, vid, behind_us);
         }
         true
     }
@@ -146,7 +151,7 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
             entry.peer = Peer { domid: self.host.domid(), incarnation: 0 };
             return entry;
         }
-        let both_vf = of.vf && to.vf;
+        let both_vf = of.vf && to.vf && self.card.switches();
         match asked {
             PairRoute::NicFrame if both_vf => {
                 entry.channel = CHANNEL_VF;

@@ -18,7 +18,7 @@ pub(super) const WATCH_FRONTEND: u32 = 0x0ba1;
 /// Keys of a frontend's directory that are ours to write. A former owner may have written others
 /// than we do: Linux' netback takes `event-channel-tx` before `event-channel`, and reads rings
 /// below `queue-N` if there is more than one.
-const LEFT: [&str; 17] = [
+const LEFT: [&str; 18] = [
     key::TX_RING_REF,
     key::RX_RING_REF,
     key::EVENT_CHANNEL,
@@ -30,6 +30,7 @@ const LEFT: [&str; 17] = [
     key::FEATURE_GSO_TCPV4,
     key::FEATURE_GSO_TCPV6,
     key::FEATURE_ENVELOPE,
+    key::NIC_QUEUE_RING_REF,
     key::VF_LINK,
     key::DIRECT,
     "ctrl-ring-ref",

@@ -21,10 +21,9 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
     pub(super) fn bytes_of<'a>(&'a self, received: &'a Received<H::Buf>) -> &'a [u8] {
         match received {
             Received::Owned { buffer, frame, .. } => &buffer.stack_bytes()[frame.clone()],
-            Received::Area { frame, .. } => {
-                let driver = self.driver.as_ref();
-                let bytes = driver.and_then(|driver| driver.receive.bytes(frame.clone()));
-                bytes.unwrap_or_default()
+            Received::Area { frame, ring, .. } => {
+                let receiver = self.driver.as_ref().and_then(|driver| driver.receiver(*ring));
+                receiver.and_then(|receiver| receiver.bytes(frame.clone())).unwrap_or_default()
             }
         }
     }
@@ -37,10 +36,11 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
                 Received::Owned { frame, .. } => {
                     self.counters.delivered.bytes += frame.len() as u64;
                 }
-                Received::Area { frame, end, .. } => {
+                Received::Area { frame, end, ring, .. } => {
                     self.counters.delivered.bytes += frame.len() as u64;
-                    if let Some(driver) = &mut self.driver {
-                        driver.receive.release(end);
+                    let driver = self.driver.as_mut();
+                    if let Some(receiver) = driver.and_then(|driver| driver.receiver_mut(ring)) {
+                        receiver.release(end);
                     }
                 }
             }

@@ -165,7 +165,9 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
         if let Some(driver) = &mut self.driver {
             let mut kick = core::mem::take(&mut driver.kick);
             kick |= driver.transmit.publish();
-            kick |= driver.receive.post();
+            for receiver in driver.receivers() {
+                kick |= receiver.post();
+            }
             if let Some(envelopes) = &mut driver.envelopes {
                 kick |= envelopes.publish();
             }

@@ -64,6 +64,7 @@ fn run(arguments: &Arguments) -> Result<bool, Failure> {
         None => std::env::current_exe().context("cannot find this program's own file")?,
     };
     let payload = Payload::read(&file).map_err(|cause| Failure::Input(cause.to_string()))?;
+    arguments.card.check().map_err(|cause| Failure::Input(cause.to_string()))?;
     let spec = arguments.host();
     spec.check().map_err(|cause| Failure::Input(cause.to_string()))?;
     let capture = arguments.capture.begin().map_err(|cause| match cause {
@@ -115,6 +116,7 @@ fn run(arguments: &Arguments) -> Result<bool, Failure> {
     let report = Report {
         costs: spec.costs,
         bus_gbit: arguments.bus_gbit,
+        card: host.card(),
         guests: host.guests.len(),
         payload: (file.display().to_string(), payload.bytes().len()),
         flip,

@@ -6,13 +6,17 @@ use std::sync::Arc;
 use std::time::{Duration, Instant as StdInstant};
 
 use thiserror::Error;
+use xenvelope_grant::DomId;
 use xenvelope_grant::seam::StoreError;
 use xenvelope_switch::MacAddress;
 
-use super::{DriverDomain, External, Guest, make_vif};
+use super::{
+    CardRefused, CardSummary, DriverDomain, External, Guest, VfHolder, find_context, make_vif,
+    offer_context,
+};
 use crate::capture::Recorder;
 use crate::machine::{Costs, Domain, Machine};
-use crate::nic::{CardError, CardPort, ConfigError, Nic, NicConfig, NicThread};
+use crate::nic::{CardError, CardPort, ConfigError, Functions, Nic, NicConfig, NicThread};
 
 /// What kind of frontend a guest runs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -43,6 +47,8 @@ pub struct HostSpec {
     pub costs: Costs,
     /// The card.
     pub nic: NicConfig,
+    /// Who holds its VFs.
+    pub vfs_held_by: VfHolder,
     /// The guests.
     pub guests: Vec<GuestSpec>,
 }
@@ -72,6 +78,9 @@ pub enum HostError {
         /// How many there can be.
         max: usize,
     },
+    /// The card cannot be used so.
+    #[error(transparent)]
+    Refused(#[from] CardRefused),
     /// The card's configuration makes no sense.
     #[error(transparent)]
     Config(#[from] ConfigError),
@@ -125,6 +134,8 @@ pub struct Host {
     pub external: External,
     /// The card.
     pub nic: Arc<Nic>,
+    /// Who holds its VFs.
+    pub vfs_held_by: VfHolder,
     /// The machine.
     pub machine: Arc<Machine>,
     // Last, so that it runs until everybody else has gone.
@@ -137,6 +148,13 @@ impl HostSpec {
         let asked = self.guests.len();
         if asked == 0 || asked > MAX_GUESTS {
             return Err(HostError::GuestCount { asked, max: MAX_GUESTS });
+        }
+        self.vfs_held_by.check(&self.nic)?;
+        let forbidden = self.vfs_held_by.forbids(self.nic.kind);
+        if let Some(why) = forbidden
+            && let Some(guest) = self.guests.iter().find(|guest| guest.vf)
+        {
+            return Err(CardRefused::NoVfs { guest: guest.name.clone(), why }.into());
         }
         // The peer outside has one too.
         let mut macs = BTreeSet::from([EXTERNAL_MAC]);
@@ -180,7 +198,8 @@ impl Host {
         }
         let hardware = NicThread::on(Arc::clone(&nic), &machine)?;
         let dom0 = machine.create_domain("driver-domain", DRIVER_PAGES);
-        let driver_domain = DriverDomain::start(dom0.clone(), &nic, Default::default())?;
+        let driver_domain =
+            DriverDomain::start(dom0.clone(), &nic, spec.vfs_held_by, Default::default())?;
         let started = StdInstant::now()
             .checked_sub(Duration::from_nanos(xenvelope_grant::seam::Host::now(&dom0).0))
             .unwrap_or_else(StdInstant::now);
@@ -190,7 +209,8 @@ impl Host {
         for (index, wanted) in spec.guests.iter().enumerate() {
             guests.push(add_guest(&machine, &nic, &dom0, wanted, index, recorder)?);
         }
-        Ok(Host { guests, driver_domain, external, nic, machine, _hardware: hardware })
+        let vfs_held_by = spec.vfs_held_by;
+        Ok(Host { guests, driver_domain, external, nic, vfs_held_by, machine, _hardware: hardware })
     }
 
     /// Waits until `done`, at most `patience`.
@@ -223,6 +243,11 @@ impl Host {
         })
     }
 
+    /// Whether the guest of that address has a queue of the card.
+    pub fn has_queue(&self, mac: MacAddress) -> Result<bool, HostError> {
+        self.driver_domain.call(move |backend| backend.has_queue(mac))
+    }
+
     /// Pulls a guest's VF: its link is down at once. `false` if it has none.
     pub fn unplug_vf(&self, guest: &Guest) -> Result<bool, HostError> {
         let Some(vf) = guest.vf else { return Ok(false) };
@@ -238,10 +263,42 @@ impl Host {
         Ok(true)
     }
 
+    /// Which card there is, in whose hands.
+    pub fn card(&self) -> CardSummary {
+        let config = self.nic.config();
+        CardSummary {
+            kind: config.kind,
+            vfs_held_by: self.vfs_held_by,
+            functions: config.functions,
+            translation: config.translation,
+            vfs: config.vfs,
+        }
+    }
+
     /// The guest of a name.
     pub fn guest(&self, name: &str) -> Option<&Guest> {
         self.guests.iter().find(|guest| guest.name == name)
     }
+}
+
+/// Sets a VF up for a guest: a function is then assigned to it, a context lent by the driver
+/// domain's agent, which tells the guest by the store.
+fn give_vf(
+    nic: &Arc<Nic>,
+    dom0: &Domain,
+    guest: DomId,
+    mac: MacAddress,
+) -> Result<usize, HostError> {
+    let (vf, control) = (nic.allocate_vf()?, nic.pf_control());
+    control.set_vf_mac(vf, mac.0)?;
+    // A card that does not switch would bring floods from outside only; those of other guests
+    // come by the driver domain, and so do all then.
+    control.set_vf_floods(vf, control.switches())?;
+    if nic.config().functions == Functions::Contexts {
+        control.lend_context(vf, Some(guest))?;
+        offer_context(dom0, guest, vf)?;
+    }
+    Ok(vf)
 }
 
 /// What `xl create` does for one interface, and the guest's own start.
@@ -257,8 +314,9 @@ fn add_guest(
     let domid = xenvelope_grant::seam::Host::domid(&domain);
     make_vif(dom0, domid, wanted.mac)?;
     let vf = if wanted.vf {
-        let vf = nic.allocate_vf()?;
-        nic.pf_control().set_vf_mac(vf, wanted.mac.0)?;
+        let vf = give_vf(nic, dom0, domid, wanted.mac)?;
+        // A function is the guest's from its start. A context it finds in the store.
+        let vf = find_context(&domain)?.unwrap_or(vf);
         let port = nic.assign(CardPort::Vf(vf), &domain).map_err(|cause| HostError::Guest {
             name: wanted.name.clone(),
             cause: cause.to_string(),

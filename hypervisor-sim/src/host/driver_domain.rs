@@ -4,11 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use xenvelope_backend::{Backend, Config, Counters, PfControl};
+use xenvelope_grant::DomId;
 use xenvelope_grant::seam::Host as _;
 use xenvelope_switch::MacAddress;
 
-use super::HostError;
+use super::queues::{HeldPorts, SteeredQueue};
 use super::worker::Worker;
+use super::{HostError, VfHolder};
 use crate::machine::Domain;
 use crate::nic::{self, CardPort, DomainPort, Nic};
 
@@ -16,26 +18,47 @@ use crate::nic::{self, CardPort, DomainPort, Nic};
 const NAP: Duration = Duration::from_millis(50);
 
 /// The agent that tells the card what the backend asks of it.
-pub struct CardAgent(nic::PfControl);
+pub struct CardAgent {
+    control: nic::PfControl,
+    held: Option<HeldPorts>,
+}
 
 impl CardAgent {
     /// The agent of a card.
     pub fn new(nic: &Arc<Nic>) -> CardAgent {
-        CardAgent(nic.pf_control())
+        CardAgent { control: nic.pf_control(), held: None }
+    }
+
+    /// The same for the driver domain `driver`. If it holds ports of the card that guests can be
+    /// served by, they are.
+    pub fn of(nic: &Arc<Nic>, vfs_held_by: VfHolder, driver: &Domain) -> CardAgent {
+        let holds = vfs_held_by.has_queues(nic.config().kind);
+        CardAgent { held: holds.then(|| HeldPorts::new(nic, driver)), ..CardAgent::new(nic) }
     }
 }
 
 impl PfControl for CardAgent {
+    type Queue = SteeredQueue;
+
     fn reach(&self, mac: MacAddress, vid: u16, behind_us: bool) {
         if behind_us {
             // Refused while a VF has the address: frames reach it there.
-            let _ = self.0.add_pf_filter(mac.0, vid);
+            let _ = self.control.add_pf_filter(mac.0, vid);
         } else {
-            self.0.remove_pf_filter(mac.0, vid);
+            self.control.remove_pf_filter(mac.0, vid);
         }
     }
     fn anti_spoof(&self) -> bool {
-        self.0.anti_spoof()
+        self.control.anti_spoof()
+    }
+    fn switches(&self) -> bool {
+        self.control.switches()
+    }
+    fn has_queues(&self) -> bool {
+        self.held.as_ref().is_some_and(HeldPorts::can_serve)
+    }
+    fn open_queue(&self, guest: DomId, mac: MacAddress, vid: u16) -> Option<SteeredQueue> {
+        self.held.as_ref()?.open(guest, mac, vid)
     }
 }
 
@@ -53,12 +76,13 @@ impl DriverDomain {
     pub(super) fn start(
         domain: Domain,
         nic: &Arc<Nic>,
+        vfs_held_by: VfHolder,
         config: Config,
     ) -> Result<DriverDomain, HostError> {
         let failed = |cause: &dyn std::fmt::Display| HostError::DriverDomain(cause.to_string());
         let bell = Arc::new(domain.device_port().map_err(|cause| failed(&cause))?);
         let uplink = nic.assign(CardPort::Pf, &domain).map_err(|cause| failed(&cause))?;
-        let agent = CardAgent::new(nic);
+        let agent = CardAgent::of(nic, vfs_held_by, &domain);
         let mut backend = Backend::new(domain.clone(), config, Some(uplink), agent)
             .map_err(|cause| failed(&cause))?;
         let ringer = Arc::clone(&bell);

@@ -28,3 +28,22 @@ pub fn make_vif(dom0: &Domain, guest: DomId, mac: MacAddress) -> Result<(), Stor
         .state(&back, XenbusState::Initialising, reader);
     keys.commit(dom0)
 }
+
+/// The driver domain's agent has lent the guest context `context` of the card: it says so in the
+/// interface's directory.
+pub fn offer_context(dom0: &Domain, guest: DomId, context: usize) -> Result<(), StoreError> {
+    let back = Directory::new(&format!("/local/domain/0/backend/vif/{guest}/0"))?;
+    let mut keys = Transaction::new();
+    keys.write(&back, key::NIC_CONTEXT, context, Some(guest)).commit(dom0)
+}
+
+/// The context that a guest was lent, as it finds it in the store. None if it was not.
+pub fn find_context(guest: &Domain) -> Result<Option<usize>, StoreError> {
+    let front = Directory::new("device/vif/0")?;
+    let back = Directory::new(&front.text(guest, key::BACKEND)?)?;
+    match back.word(guest, key::NIC_CONTEXT) {
+        Ok(context) => Ok(Some(context as usize)),
+        Err(StoreError::NoEntry | StoreError::NoPermission) => Ok(None),
+        Err(error) => Err(error),
+    }
+}

@@ -32,6 +32,10 @@ pub struct FrameSize(usize);
 
 /// The MTU of the network: longer frames are TCP segments that are cut where they leave the host.
 const MTU: usize = 1500;
+/// Headers of TCP over IPv4.
+const TCP_HEADERS: usize = 40;
+/// Frames for which a guest that keeps up always has buffers posted.
+const POSTED: usize = 192;
 /// Bytes of the longest IP packet such that the frame fits netif's 16-bit size.
 const LONGEST: usize = 65535 - 14;
 
@@ -54,6 +58,14 @@ impl FrameSize {
     /// MTU, and the longest TCP segment that the stack hands over.
     fn stack(self) -> (usize, Option<usize>) {
         if self.0 <= MTU { (self.0, None) } else { (MTU, Some(self.0.min(LONGEST))) }
+    }
+
+    /// Socket buffers for what comes from outside, in frames of the MTU, since nobody puts them
+    /// together. The smallest ring on the way is the guest's, which fills it in batches: a card
+    /// drops what it has no buffer for.
+    fn inbound_buffer(self) -> usize {
+        let segment = self.0.min(MTU) - TCP_HEADERS;
+        (POSTED * segment).min(256 << 10)
     }
 
     /// Socket buffers: what is in flight must fit the smallest ring on the way.
@@ -233,7 +245,8 @@ impl<'h> Bench<'h> {
         frame: FrameSize,
     ) -> Result<Arc<Progress>, MeasureError> {
         let progress = Arc::new(Progress::default());
-        let (buffer, port) = (frame.socket_buffer(), self.next_port());
+        let buffer = if from == EXTERNAL { frame.inbound_buffer() } else { frame.socket_buffer() };
+        let port = self.next_port();
         let sink = Job::sink(port, self.payload.clone(), buffer, Arc::clone(&progress));
         let address = self.start(to, sink)?;
         let source =

@@ -58,6 +58,9 @@ pub fn flip(
 ) -> Result<Option<FlipResult>, MeasureError> {
     let host = bench.host;
     let with_vf: Vec<_> = host.guests.iter().filter(|guest| guest.vf.is_some()).collect();
+    if !host.nic.config().kind.switches() {
+        return Ok(None);
+    }
     let [one, other, ..] = with_vf[..] else { return Ok(None) };
     let (from, to) = (one.name.clone(), other.name.clone());
     let cell = Cell { route: RouteName::NicFrame, from: from.clone(), to: to.clone() };

@@ -25,6 +25,8 @@ pub enum RouteName {
     Stock,
     /// To a peer outside, by the default route.
     External,
+    /// From a peer outside, by DMA into the buffers that the guest posted to its queue.
+    NicQueue,
 }
 
 /// No route has that name.
@@ -34,7 +36,7 @@ pub struct UnknownRoute(pub String);
 
 impl RouteName {
     /// All of them, in the order of the table.
-    pub const ALL: [RouteName; 7] = [
+    pub const ALL: [RouteName; 8] = [
         RouteName::BridgeCopy,
         RouteName::SwitchEnvelope,
         RouteName::DirectEnvelope,
@@ -42,6 +44,7 @@ impl RouteName {
         RouteName::NicEnvelope,
         RouteName::Stock,
         RouteName::External,
+        RouteName::NicQueue,
     ];
 
     /// Its name.
@@ -54,6 +57,7 @@ impl RouteName {
             RouteName::NicEnvelope => "nic-envelope",
             RouteName::Stock => "stock",
             RouteName::External => "external",
+            RouteName::NicQueue => "nic-queue",
         }
     }
 
@@ -69,7 +73,7 @@ impl RouteName {
             RouteName::DirectEnvelope => PairRoute::Direct,
             RouteName::NicFrame => PairRoute::NicFrame,
             RouteName::NicEnvelope => PairRoute::NicEnvelope,
-            RouteName::Stock | RouteName::External => PairRoute::Auto,
+            RouteName::Stock | RouteName::External | RouteName::NicQueue => PairRoute::Auto,
         }
     }
 }
@@ -92,6 +96,10 @@ pub fn plan(host: &Host, route: RouteName) -> Result<Vec<Cell>, String> {
     let stock = host.guests.iter().find(|guest| !guest.envelopes);
     let cell = |from: &str, to: &str| Cell { route, from: from.to_owned(), to: to.to_owned() };
     match route {
+        RouteName::NicFrame | RouteName::NicEnvelope if !host.nic.config().kind.switches() => {
+            let (name, card) = (route.name(), host.nic.config().kind);
+            Err(format!("route {name} needs a card that switches between VFs, not {card}"))
+        }
         RouteName::NicFrame | RouteName::NicEnvelope => match with_vf[..] {
             [one, other, ..] => Ok(vec![cell(&one.name, &other.name)]),
             _ => Err(format!("route {} needs two guests with a VF", route.name())),
@@ -106,6 +114,21 @@ pub fn plan(host: &Host, route: RouteName) -> Result<Vec<Cell>, String> {
             Some(guest) => Ok(vec![cell(&guest.name, EXTERNAL)]),
             None => Err("route external needs an envelope guest".to_owned()),
         },
+        RouteName::NicQueue => {
+            let card = host.card();
+            if !card.vfs_held_by.has_queues(card.kind) {
+                return Err(format!(
+                    "route nic-queue needs a multi-queue card, or VFs that the driver domain \
+                     holds, not {}",
+                    card.kind
+                ));
+            }
+            let served = |guest: &&&Guest| host.has_queue(guest.mac).unwrap_or(false);
+            match envelope.iter().find(served) {
+                Some(guest) => Ok(vec![cell(EXTERNAL, &guest.name)]),
+                None => Err("route nic-queue needs an envelope guest".to_owned()),
+            }
+        }
         _ => match envelope[..] {
             [one, other, ..] => Ok(vec![cell(&one.name, &other.name)]),
             _ => Err(format!("route {} needs two envelope guests", route.name())),

@@ -7,9 +7,12 @@ use xenvelope_grant::DomId;
 use xenvelope_grant::seam::{EventError, Host, Instant, NoBuffer};
 
 use super::{
-    CardError, CardPort, Dma, DmaFault, Interrupt, Nic, NicConfig, NicThread, Seat, VfPort,
+    CardError, CardPort, Dma, DmaFault, Interrupt, Nic, NicConfig, NicThread, Seat, Translation,
+    VfPort,
 };
-use crate::machine::{Costs, DevicePages, DeviceWindow, Domain, FrameBuffer, Machine};
+use crate::machine::{
+    Costs, DevicePages, DeviceWindow, Domain, DriverWindow, FrameBuffer, Machine, MachineWindow,
+};
 
 /// A port in the hands of a domain of the simulated host.
 pub type DomainPort = VfPort<FrameBuffer, DevicePages>;
@@ -46,6 +49,33 @@ impl Dma for DeviceWindow {
     }
 }
 
+impl Dma for DriverWindow {
+    fn read(&self, of: DomId, address: u64, out: &mut [u8]) -> Result<(), DmaFault> {
+        let fault = DmaFault { of, address };
+        if of != self.domid() {
+            return Err(fault);
+        }
+        DriverWindow::read(self, address, out).map_err(|_| fault)
+    }
+    fn write(&self, of: DomId, address: u64, bytes: &[u8]) -> Result<(), DmaFault> {
+        let fault = DmaFault { of, address };
+        if of != self.domid() {
+            return Err(fault);
+        }
+        DriverWindow::write(self, address, bytes).map_err(|_| fault)
+    }
+}
+
+/// Nobody translates, so nobody looks whose access it is.
+impl Dma for MachineWindow {
+    fn read(&self, of: DomId, address: u64, out: &mut [u8]) -> Result<(), DmaFault> {
+        MachineWindow::read(self, address, out).map_err(|_| DmaFault { of, address })
+    }
+    fn write(&self, of: DomId, address: u64, bytes: &[u8]) -> Result<(), DmaFault> {
+        MachineWindow::write(self, address, bytes).map_err(|_| DmaFault { of, address })
+    }
+}
+
 impl NicConfig {
     /// The default card, with the host's latencies.
     pub fn with_costs(costs: &Costs) -> NicConfig {
@@ -66,12 +96,14 @@ impl Nic {
         domain: &Domain,
     ) -> Result<DomainPort, AttachError> {
         let interrupt: Arc<dyn Interrupt> = Arc::new(domain.device_port()?);
-        let seat = Seat {
-            domain: domain.domid(),
-            dma: Arc::new(domain.device_window()),
-            rings: domain.device_pages(self.config().ring_bytes())?,
-            interrupt,
+        let (dma, base): (Arc<dyn Dma>, u64) = match self.config().translation {
+            Translation::None => {
+                (Arc::new(MachineWindow::new(domain.clone())), domain.machine_base())
+            }
+            _ => (Arc::new(domain.device_window()), 0),
         };
+        let rings = domain.device_pages(self.config().ring_bytes())?;
+        let seat = Seat { domain: domain.domid(), dma, rings, interrupt, base };
         Ok(match port {
             CardPort::Vf(vf) => self.attach_vf(vf, seat)?,
             CardPort::Pf => self.attach_pf(seat)?,

@@ -1,14 +1,23 @@
 //! What a card is made with.
 
 use thiserror::Error;
+use xenvelope_grant::DomId;
 
 use super::DESCRIPTOR_BYTES;
+use super::control::CardError;
+use super::kind::{Functions, NicKind, Translation};
 use super::table::Mac;
 
 /// What a card is made with.
 #[derive(Clone, PartialEq, Debug)]
 pub struct NicConfig {
-    /// How many VFs there are: at most 60.
+    /// How much it does for guests.
+    pub kind: NicKind,
+    /// How its ports look to the host.
+    pub functions: Functions,
+    /// Who translates addresses.
+    pub translation: Translation,
+    /// How many VFs there are, or receive queues: at most 60, and none on a plain card.
     pub vfs: usize,
     /// The PF's own address. VF `n` starts out with this plus `n + 1` in the last byte.
     pub pf_mac: Mac,
@@ -35,9 +44,12 @@ pub struct NicConfig {
 }
 
 impl Default for NicConfig {
-    /// Eight VFs, anti-spoof, an MTU of 1500, a bus without limit, a microsecond through the card.
+    /// Of type 3 with an IOMMU: eight VFs, anti-spoof, an MTU of 1500, a bus without limit, a microsecond through the card.
     fn default() -> NicConfig {
         NicConfig {
+            kind: NicKind::Switching,
+            functions: Functions::Separate,
+            translation: Translation::Iommu,
             vfs: 8,
             pf_mac: [0x02, 0x78, 0x76, 0, 1, 0],
             anti_spoof: true,
@@ -64,6 +76,9 @@ pub enum ConfigError {
     /// Too many VFs.
     #[error("{0} VFs are more than the {MAX_VFS} that a card can have")]
     TooManyVfs(usize),
+    /// A plain card has its own port and no other.
+    #[error("a plain card has neither VFs nor queues, but {0} are asked for")]
+    PlainWithVfs(usize),
     /// A bus that carries nothing.
     #[error("a bus cannot carry {0} Gbit/s")]
     BadBus(f64),
@@ -87,9 +102,41 @@ impl NicConfig {
         (self.tx_ring + self.rx_ring) * DESCRIPTOR_BYTES
     }
 
+    /// A port's address until the PF's owner sets another. The PF is 0, VF `n` is `n + 1`.
+    pub(super) fn first_mac(&self, number: usize) -> Mac {
+        let [a, b, c, d, e, f] = self.pf_mac;
+        [a, b, c, d, e, f.wrapping_add(number as u8)]
+    }
+
+    /// Whether `domain` may use a port that is not the PF and was lent to `lent_to`, while the PF
+    /// is `driver_domain`'s.
+    pub(super) fn may_use(
+        &self,
+        driver_domain: Option<DomId>,
+        lent_to: Option<DomId>,
+        domain: DomId,
+    ) -> Result<(), CardError> {
+        if driver_domain == Some(domain) {
+            return Ok(());
+        }
+        if !self.kind.has_vfs() {
+            return Err(CardError::NotForGuests);
+        }
+        if self.translation == Translation::None {
+            return Err(CardError::NoTranslation);
+        }
+        if self.functions == Functions::Contexts && lent_to != Some(domain) {
+            return Err(CardError::NotLent);
+        }
+        Ok(())
+    }
+
     pub(super) fn check(&self) -> Result<(), ConfigError> {
         if self.vfs > MAX_VFS {
             return Err(ConfigError::TooManyVfs(self.vfs));
+        }
+        if !self.kind.has_ports() && self.vfs > 0 {
+            return Err(ConfigError::PlainWithVfs(self.vfs));
         }
         // Written so that NaN is refused too.
         if let Some(gbit) = self.bus_gbit.filter(|gbit| !(gbit.is_finite() && *gbit > 0.0)) {

@@ -3,9 +3,11 @@
 use std::sync::Arc;
 
 use thiserror::Error;
+use xenvelope_grant::DomId;
 
 use super::Nic;
 use super::engine::Engine;
+use super::kind::Functions;
 use super::table::Mac;
 
 /// Why a setting was refused.
@@ -29,6 +31,21 @@ pub enum CardError {
     /// VLANs are 1 to 4094; 0 is none.
     #[error("no such VLAN")]
     BadVlan,
+    /// The ports of a multi-queue card are the driver domain's.
+    #[error("the queues of a multi-queue card are the driver domain's: guests get no direct I/O")]
+    NotForGuests,
+    /// The card would reach all of the machine's memory for a guest.
+    #[error("nothing translates the card's addresses: guests get no direct I/O")]
+    NoTranslation,
+    /// The PF's owner has not lent the context to that domain.
+    #[error("the context was not lent to the domain")]
+    NotLent,
+    /// Functions are assigned by the toolstack, contexts lent by the PF's owner.
+    #[error("the card's ports are functions of their own, which the toolstack assigns")]
+    NoContexts,
+    /// There is no such domain.
+    #[error("there is no such guest")]
+    NoSuchGuest,
     /// The wire is no domain's.
     #[error("the wire cannot be given to a domain")]
     NotForDomains,
@@ -64,6 +81,38 @@ impl PfControl {
         engine.ports[number].registers.set_mac(mac);
         engine.update_table();
         Ok(())
+    }
+
+    /// Gives a VF the address that it had at first, which no guest has.
+    pub fn reset_vf_mac(&self, vf: usize) -> Result<(), CardError> {
+        let mac = self.nic.config().first_mac(vf.saturating_add(1));
+        self.set_vf_mac(vf, mac)
+    }
+
+    /// Sets whether broadcast and multicast reach a VF.
+    pub fn set_vf_floods(&self, vf: usize, on: bool) -> Result<(), CardError> {
+        let mut engine = self.nic.lock();
+        let number = engine.vf(vf)?;
+        engine.ports[number].floods = on;
+        engine.update_table();
+        Ok(())
+    }
+
+    /// Lends a context of the device to a domain, or takes the loan back. Who uses it already goes
+    /// on until it lets go, or is unplugged.
+    pub fn lend_context(&self, vf: usize, to: Option<DomId>) -> Result<(), CardError> {
+        if self.nic.config().functions != Functions::Contexts {
+            return Err(CardError::NoContexts);
+        }
+        let mut engine = self.nic.lock();
+        let number = engine.vf(vf)?;
+        engine.ports[number].lent_to = to;
+        Ok(())
+    }
+
+    /// Whether the card passes frames from one port on to another.
+    pub fn switches(&self) -> bool {
+        self.nic.config().kind.switches()
     }
 
     /// Puts a VF into a VLAN, 0 for none. The card puts the tag in and takes it out.

@@ -78,6 +78,8 @@ pub struct VfPort<B: DmaBuffer, R: DmaWords> {
     registers: Arc<Registers>,
     interrupt: Arc<dyn Interrupt>,
     max_frame: usize,
+    /// What is added to a buffer's address.
+    base: u64,
     tx_ring: u32,
     rx_ring: u32,
     queues: Mutex<Queues<B, R>>,
@@ -90,6 +92,7 @@ impl<B: DmaBuffer, R: DmaWords> VfPort<B, R> {
         registers: Arc<Registers>,
         interrupt: Arc<dyn Interrupt>,
         rings: R,
+        base: u64,
     ) -> VfPort<B, R> {
         let config = nic.config();
         let (max_frame, tx_ring, rx_ring) = (config.max_frame, config.tx_ring, config.rx_ring);
@@ -113,6 +116,7 @@ impl<B: DmaBuffer, R: DmaWords> VfPort<B, R> {
             registers,
             interrupt,
             max_frame,
+            base,
             tx_ring: tx_ring as u32,
             rx_ring: rx_ring as u32,
             queues: Mutex::new(queues),
@@ -193,7 +197,7 @@ impl<B, R> Queues<B, R> {
 }
 
 /// Where descriptor `index` lies in a ring of `size` that starts after `before` descriptors.
-fn offset(before: u32, index: u32, size: u32) -> usize {
+pub(super) fn offset(before: u32, index: u32, size: u32) -> usize {
     (before + (index & (size - 1))) as usize * DESCRIPTOR_BYTES
 }
 
@@ -251,7 +255,7 @@ impl<B: DmaBuffer, R: DmaWords> NicPort for VfPort<B, R> {
         if context {
             put(Descriptor::context(&offload));
         }
-        let address = buffer.dma_address() + frame.start as u64;
+        let address = self.base + buffer.dma_address() + frame.start as u64;
         for piece in 0..pieces {
             let from = piece * MAX_PIECE;
             let flags = if piece + 1 == pieces { END } else { 0 };
@@ -314,7 +318,7 @@ impl<B: DmaBuffer, R: DmaWords> NicPort for VfPort<B, R> {
             return Err(buffer);
         }
         let length = (buffer.capacity() - headroom).min(self.max_frame);
-        let address = buffer.dma_address() + headroom as u64;
+        let address = self.base + buffer.dma_address() + headroom as u64;
         let at = offset(self.tx_ring, queues.rx_next, self.rx_ring);
         queues.rings.copy_in(at, &Descriptor::data(address, length as u32, 0).0);
         queues.rx_next = queues.rx_next.wrapping_add(1);

@@ -19,10 +19,11 @@ use super::bus::Bus;
 use super::counters::{DropReason, NicCounters};
 use super::descriptor::Descriptor;
 use super::ingest::Step;
+use super::kind::Translation;
 use super::load::Load;
 use super::packet::{PacketId, PacketMemory, TAG_BYTES};
 use super::port::{Port, RingSizes, Slot};
-use super::table::{Mac, Table};
+use super::table::{Mac, Owned, Table};
 use super::wire::Wire;
 use crate::capture::CardTaps;
 
@@ -65,6 +66,8 @@ pub(super) struct Engine {
     pub(super) anti_spoof: bool,
     pub(super) wire_counters: NicCounters,
     pub(super) table: Table,
+    /// Whether frames go from one port to another.
+    switches: bool,
     pub(super) packets: PacketMemory,
     pub(super) bus: Bus,
     /// In the order of their times: the bus carries one after the other.
@@ -83,10 +86,11 @@ pub(super) struct Engine {
 impl Engine {
     pub(super) fn new(config: &NicConfig, wire: Arc<Wire>) -> Engine {
         let sizes = RingSizes { tx: config.tx_ring as u32, rx: config.rx_ring as u32 };
+        let iommu = config.translation == Translation::Iommu;
+        let iotlb = iommu.then_some(config.iotlb_entries);
         let ports = (0..=config.vfs).map(|number| {
-            let [a, b, c, d, e, f] = config.pf_mac;
-            let mac = [a, b, c, d, e, f.wrapping_add(number as u8)];
-            Port::new(sizes, config.iotlb_entries, mac, number == 0)
+            let mac = config.first_mac(number);
+            Port::new(sizes, iotlb, mac, number == 0)
         });
         Engine {
             ports: ports.collect(),
@@ -95,6 +99,7 @@ impl Engine {
             anti_spoof: config.anti_spoof,
             wire_counters: NicCounters::default(),
             table: Table::default(),
+            switches: config.kind.switches(),
             packets: PacketMemory::new(config.max_frame + TAG_BYTES),
             bus: Bus::new(config.bus_gbit),
             deliveries: VecDeque::new(),
@@ -272,9 +277,14 @@ impl Engine {
     /// Makes the table anew: an address, a VLAN or a link has changed.
     pub(super) fn update_table(&mut self) {
         let vfs = self.ports.iter().enumerate().skip(1).filter(|(_, port)| port.is_up());
-        let vfs = vfs.map(|(number, port)| (number, port.mac, port.vid));
+        let vfs = vfs.map(|(number, port)| Owned {
+            port: number,
+            mac: port.mac,
+            vid: port.vid,
+            floods: port.floods,
+        });
         let pf = self.ports[0].is_up().then_some(&self.pf_filters);
-        self.table = Table::new(vfs, pf, self.promiscuous);
+        self.table = Table::new(vfs, pf, self.promiscuous, self.switches);
     }
 }
 

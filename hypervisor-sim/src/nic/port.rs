@@ -72,6 +72,10 @@ pub(super) struct Port {
     /// Whether it may send from any address, tagged or not: the PF.
     pub(super) trunk: bool,
     pub(super) mac: [u8; 6],
+    /// Whether broadcast and multicast of its VLAN reach it.
+    pub(super) floods: bool,
+    /// Which domain may use it, of one that is a context of the device.
+    pub(super) lent_to: Option<DomId>,
     /// The VLAN of a VF, 0 if none.
     pub(super) vid: u16,
     pub(super) counters: NicCounters,
@@ -83,7 +87,8 @@ pub(super) struct Port {
     /// The last frame that was taken from the transmit ring, while it is being cut.
     pub(super) cutting: Option<Cutting>,
     sizes: RingSizes,
-    iotlb: Iotlb,
+    /// None if no IOMMU translates for it.
+    iotlb: Option<Iotlb>,
     seen: [Sighting; 2],
     tx_fetched: u32,
     tx_cache: VecDeque<Descriptor>,
@@ -96,7 +101,7 @@ pub(super) struct Port {
 }
 
 impl Port {
-    pub(super) fn new(sizes: RingSizes, iotlb_entries: usize, mac: [u8; 6], trunk: bool) -> Port {
+    pub(super) fn new(sizes: RingSizes, iotlb: Option<usize>, mac: [u8; 6], trunk: bool) -> Port {
         let registers = Arc::new(Registers::default());
         registers.set_mac(mac);
         Port {
@@ -105,6 +110,8 @@ impl Port {
             plugged: true,
             trunk,
             mac,
+            floods: true,
+            lent_to: None,
             vid: 0,
             counters: NicCounters::default(),
             received: false,
@@ -112,7 +119,7 @@ impl Port {
             epoch: 0,
             cutting: None,
             sizes,
-            iotlb: Iotlb::new(iotlb_entries),
+            iotlb: iotlb.map(Iotlb::new),
             seen: [Sighting::default(); 2],
             tx_fetched: 0,
             tx_cache: VecDeque::new(),
@@ -123,6 +130,11 @@ impl Port {
             rx_cache: VecDeque::new(),
             rx_done: 0,
         }
+    }
+
+    /// Who uses it.
+    pub(super) fn domain(&self) -> Option<DomId> {
+        self.owner.as_ref().map(|owner| owner.domain)
     }
 
     /// Whether the link is up.
@@ -146,7 +158,9 @@ impl Port {
         self.rx_fetched = 0;
         self.rx_cache.clear();
         self.rx_done = 0;
-        self.iotlb.flush();
+        if let Some(iotlb) = &mut self.iotlb {
+            iotlb.flush();
+        }
         self.registers.set_epoch(self.epoch);
         // The driver must notice, whichever way it went.
         self.received = true;
@@ -251,9 +265,11 @@ impl Port {
         self.rx_cache.push_front(slot);
     }
 
-    /// Translates an access. Returns how many pages the IOTLB did not know.
+    /// Translates an access. Returns how many pages the IOTLB did not know: those that a read
+    /// over the bus is needed for. Without an IOMMU none is.
     pub(super) fn translate(&mut self, address: u64, length: usize) -> u64 {
-        let (hits, misses) = self.iotlb.translate(address, length);
+        let Some(iotlb) = &mut self.iotlb else { return 0 };
+        let (hits, misses) = iotlb.translate(address, length);
         self.counters.iotlb_hits += hits;
         self.counters.iotlb_misses += misses;
         misses

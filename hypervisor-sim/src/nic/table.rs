@@ -1,4 +1,5 @@
-//! The card's switch: where a frame goes.
+//! The card's switch: where a frame goes. A card that does not switch sends all that its ports
+//! send out of the wire, and steers what comes in.
 //!
 //! Static, as in an 82576: addresses are set by the PF's owner, and nothing is learned. What no
 //! port owns is beyond the wire. The PF is a trunk, a VF sees one VLAN and no tags.
@@ -33,20 +34,37 @@ pub(super) struct Table {
     /// For each VLAN, the ports in it: what a broadcast reaches.
     members: HashMap<u16, u64>,
     promiscuous: bool,
+    /// Whether frames go from one port to another.
+    switches: bool,
+}
+
+/// What a VF with a link owns.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Owned {
+    /// Its number.
+    pub(super) port: usize,
+    /// Its address.
+    pub(super) mac: Mac,
+    /// Its VLAN, 0 if none.
+    pub(super) vid: u16,
+    /// Whether broadcast and multicast of that VLAN reach it.
+    pub(super) floods: bool,
 }
 
 /// The PF, as a bit of [`Destinations::ports`].
 const PF_BIT: u64 = 1;
 
 impl Table {
-    /// Made anew from what each port with a link owns: `vfs` as port, address and VLAN, and the
+    /// Made anew from what each port with a link owns: the VFs, and the
     /// PF's filters, if it has a link.
     pub(super) fn new(
-        vfs: impl Iterator<Item = (usize, Mac, u16)>,
+        vfs: impl Iterator<Item = Owned>,
         pf: Option<&HashSet<(Mac, u16)>>,
         promiscuous: bool,
+        switches: bool,
     ) -> Table {
-        let mut table = Table { promiscuous: promiscuous && pf.is_some(), ..Table::default() };
+        let promiscuous = promiscuous && pf.is_some();
+        let mut table = Table { promiscuous, switches, ..Table::default() };
         for &filter in pf.into_iter().flatten() {
             table.owners.insert(filter, 0);
             *table.members.entry(filter.1).or_default() |= PF_BIT;
@@ -54,9 +72,9 @@ impl Table {
         if pf.is_some() {
             *table.members.entry(0).or_default() |= PF_BIT;
         }
-        for (port, mac, vid) in vfs {
+        for Owned { port, mac, vid, floods } in vfs {
             table.owners.insert((mac, vid), port);
-            *table.members.entry(vid).or_default() |= 1 << port;
+            *table.members.entry(vid).or_default() |= u64::from(floods) << port;
         }
         table
     }
@@ -68,6 +86,9 @@ impl Table {
             Source::Wire => 0,
         };
         let outwards = from != Source::Wire;
+        if outwards && !self.switches {
+            return Destinations { ports: 0, wire: true };
+        }
         let promiscuous = if self.promiscuous { PF_BIT } else { 0 };
         if to[0] & 1 != 0 {
             let members = self.members.get(&vid).copied().unwrap_or(0) | promiscuous;
@@ -92,7 +113,28 @@ mod tests {
 
     fn table(promiscuous: bool) -> Table {
         let filters = HashSet::from([(C, 5)]);
-        Table::new([(1, A, 0), (2, B, 5)].into_iter(), Some(&filters), promiscuous)
+        Table::new(vfs().into_iter(), Some(&filters), promiscuous, true)
+    }
+
+    fn vfs() -> [Owned; 2] {
+        [(1, A, 0), (2, B, 5)].map(|(port, mac, vid)| Owned { port, mac, vid, floods: true })
+    }
+
+    #[test]
+    fn without_a_switch_what_is_sent_leaves_and_what_comes_is_steered() {
+        let quiet = vfs().map(|vf| Owned { floods: vf.port == 1, ..vf });
+        let table = Table::new(quiet.into_iter(), Some(&HashSet::new()), true, false);
+        let wire = Destinations { ports: 0, wire: true };
+        for from in [0, 1, 2] {
+            for to in [A, ALL] {
+                assert_eq!(table.route(Source::Port(from), to, 0), wire, "{from}");
+            }
+        }
+        let ports = |ports| Destinations { ports, wire: false };
+        assert_eq!(table.route(Source::Wire, A, 0), ports(0b010));
+        assert_eq!(table.route(Source::Wire, C, 0), ports(0b001), "nobody's: the PF's");
+        assert_eq!(table.route(Source::Wire, ALL, 0), ports(0b011));
+        assert_eq!(table.route(Source::Wire, ALL, 5), ports(0b001), "no floods to port 2");
     }
 
     #[test]

@@ -13,11 +13,21 @@ struct Object<'r> {
     ideal: bool,
     costs_ns: CostsObject,
     bus_gbit: Option<f64>,
+    nic: NicObject,
     guests: usize,
     payload: PayloadObject<'r>,
     flip: Option<FlipObject<'r>>,
     routes: Vec<RouteObject<'r>>,
     ledger: LedgerObject<'r>,
+}
+
+#[derive(Serialize)]
+struct NicObject {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    vfs: usize,
+    functions: &'static str,
+    translation: &'static str,
 }
 
 #[derive(Serialize)]
@@ -96,6 +106,12 @@ pub fn json(report: &Report) -> Result<String, serde_json::Error> {
             nic_latency: nic_latency_ns,
         },
         bus_gbit: report.bus_gbit,
+        nic: NicObject {
+            kind: report.card.option(),
+            vfs: report.card.vfs,
+            functions: report.card.functions_name(),
+            translation: report.card.translation_name(),
+        },
         guests: report.guests,
         payload: PayloadObject { file: &report.payload.0, bytes: report.payload.1 },
         flip: report.flip.as_ref().map(|flip| FlipObject {

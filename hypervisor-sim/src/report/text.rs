@@ -16,6 +16,7 @@ pub fn text(report: &Report) -> String {
         "copies: bytes moved by processors over bytes of frames that were not inlined; bus B/B: \
          DMA bytes for each payload byte."
             .to_owned(),
+        report.card.to_string(),
         report.costs_line(),
         format!(
             "sent {} + made by switches {} = delivered {} + dropped {}\n",

@@ -7,8 +7,8 @@ use xenvelope_grant::Words;
 use super::entry::{Entry, may_be};
 use super::{
     BUCKET_ENTRIES, BUCKET_LEN, BUCKETS_AT, CHANNEL_DRIVER_DOMAIN, DEFAULT_ROUTE_AT, EPOCH_AT,
-    HEARTBEAT_AT, LAYOUT, LAYOUT_AT, MASK_AT, MAX_CHANNEL, MIN_SIZE, SEED_AT, TableError, buckets,
-    entry_at,
+    FLOODS_AT, HEARTBEAT_AT, LAYOUT, LAYOUT_AT, MASK_AT, MAX_CHANNEL, MIN_SIZE, SEED_AT,
+    TableError, buckets, entry_at,
 };
 use crate::ethernet::MacAddress;
 
@@ -90,6 +90,11 @@ impl<W: Words> TableReader<W> {
             .ok()
             .filter(|&channel| channel <= MAX_CHANNEL)
             .unwrap_or(CHANNEL_DRIVER_DOMAIN)
+    }
+
+    /// Whether broadcast and multicast go to the driver domain, whatever the default route is.
+    pub fn floods_by_driver_domain(&self) -> bool {
+        self.words.load_u32(FLOODS_AT, Acquire) != 0
     }
 
     /// The manager's epoch.

@@ -72,6 +72,9 @@ fn a_reader_hears_of_the_manager() {
     writer.beat();
     writer.set_default_route(CHANNEL_VF);
     assert_eq!((reader.default_route(), reader.heartbeat()), (CHANNEL_VF, 1));
+    assert!(!reader.floods_by_driver_domain());
+    writer.set_floods_by_driver_domain(true);
+    assert_eq!((reader.default_route(), reader.floods_by_driver_domain()), (CHANNEL_VF, true));
     // Nonsense leads to the channel that always exists.
     memory.store_u32(24, 4096, Relaxed);
     assert_eq!(reader.default_route(), CHANNEL_DRIVER_DOMAIN);

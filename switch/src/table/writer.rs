@@ -10,8 +10,8 @@ use xenvelope_grant::Words;
 use super::entry::Entry;
 use super::{
     BUCKET_ENTRIES, BUCKET_LEN, BUCKETS_AT, CHANNEL_DRIVER_DOMAIN, DEFAULT_ROUTE_AT, EPOCH_AT,
-    HEARTBEAT_AT, LAYOUT, LAYOUT_AT, MASK_AT, MAX_CHANNEL, MIN_SIZE, SEED_AT, TableError, buckets,
-    entry_at,
+    FLOODS_AT, HEARTBEAT_AT, LAYOUT, LAYOUT_AT, MASK_AT, MAX_CHANNEL, MIN_SIZE, SEED_AT,
+    TableError, buckets, entry_at,
 };
 use crate::ethernet::MacAddress;
 
@@ -143,6 +143,12 @@ impl<W: Words> TableWriter<W> {
     pub fn set_default_route(&mut self, channel: u16) {
         assert!(channel <= MAX_CHANNEL, "there is no channel {channel}");
         self.words.store_u32(DEFAULT_ROUTE_AT, u32::from(channel), Release);
+    }
+
+    /// Sets whether broadcast and multicast go to the driver domain, whatever the default route
+    /// is: where that leads to the outside and to no other guest of the host.
+    pub fn set_floods_by_driver_domain(&mut self, apart: bool) {
+        self.words.store_u32(FLOODS_AT, u32::from(apart), Release);
     }
 
     /// How many entries there are.

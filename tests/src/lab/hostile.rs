@@ -41,6 +41,9 @@ pub struct HostileGuest {
     pub rx: Front<SharedPages, RxRequest, RxResponse>,
     /// The pages behind it.
     pub area: PageArea,
+    /// The ring by which it posts buffers to its queue of the card, if it was offered one, and
+    /// the pages behind it.
+    pub queue: Option<(Front<SharedPages, RxRequest, RxResponse>, PageArea)>,
     /// The port to the driver domain.
     pub port: Port,
     /// Its forwarding table, which it may ignore.
@@ -101,6 +104,12 @@ impl HostileGuest {
             .refs(&front, key::ENVELOPE_TX_RING_REF, send.refs(), reader)
             .refs(&front, key::ENVELOPE_RX_RING_REF, receive.refs(), reader)
             .state(&front, XenbusState::Connected, reader);
+        let queue = back.feature(&domain, key::FEATURE_NIC_QUEUE).then(|| {
+            let ring = export(1);
+            keys.write(&front, key::NIC_QUEUE_RING_REF, ring.refs()[0].0, reader);
+            let area = domain.receive_area(backend, 256).expect("memory");
+            (Front::new(ring, RX_LAYOUT), area)
+        });
         let (tx, rx) = (Front::new(tx, TX_LAYOUT), Front::new(rx, RX_LAYOUT));
         let send = Front::new(send, LAYOUT);
         let receive = Front::<_, Slot, ()>::new(receive, LAYOUT).into_words();
@@ -122,6 +131,7 @@ impl HostileGuest {
             tx,
             rx,
             area,
+            queue,
             port,
             table,
             granted,

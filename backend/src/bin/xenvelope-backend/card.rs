@@ -6,6 +6,7 @@ use std::collections::HashMap;
 
 use crossbeam_channel::Sender;
 use xenvelope_backend::PfControl;
+use xenvelope_backend::uplink::NoQueue;
 use xenvelope_switch::MacAddress;
 
 use crate::control::Order;
@@ -26,6 +27,9 @@ impl CardAgent {
 }
 
 impl PfControl for CardAgent {
+    /// Linux lets no program post pages of its own to a card's queue.
+    type Queue = NoQueue;
+
     /// The VLAN is not told: Linux' drivers take PF addresses without one (`ndo_dflt_fdb_add`).
     fn reach(&self, mac: MacAddress, _: u16, behind_us: bool) {
         let Some(orders) = &self.orders else { return };

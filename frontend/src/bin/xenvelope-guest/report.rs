@@ -94,6 +94,7 @@ fn ways(ways: &Ways) -> Value {
     json!({
         "vf-frames": ways.vf_frames,
         "netif-frames": ways.netif_frames,
+        "queue-frames": ways.queue_frames,
         "envelopes-vf": ways.envelopes_vf,
         "envelopes-driver-domain": ways.envelopes_driver_domain,
         "envelopes-direct": ways.envelopes_direct,

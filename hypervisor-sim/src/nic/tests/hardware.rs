@@ -8,7 +8,8 @@ use xenvelope_grant::seam::{Buffer, Instant, NicPort, Offload, PortId};
 use xenvelope_grant::{DomId, Words};
 
 use crate::nic::{
-    Dma, DmaBuffer, DmaFault, DmaWords, Interrupt, Mac, Nic, NicConfig, Seat, VfPort,
+    CardError, Dma, DmaBuffer, DmaFault, DmaWords, Interrupt, Mac, Nic, NicConfig, QueuePort, Seat,
+    VfPort,
 };
 
 pub(super) type Port = VfPort<Buf, Rings>;
@@ -181,7 +182,7 @@ impl Host {
         let rings = Rings(self.buffer(domain, self.nic.config().ring_bytes()));
         let dma = Arc::clone(&self.memory) as Arc<dyn Dma>;
         let interrupt = Arc::clone(&line) as Arc<dyn Interrupt>;
-        (Seat { domain: of, dma, rings, interrupt }, line)
+        (Seat { domain: of, dma, rings, interrupt, base: 0 }, line)
     }
 
     /// VF `vf`, in the hands of domain `vf + 1`.
@@ -196,6 +197,16 @@ impl Host {
 
     pub(super) fn pf(&self) -> Port {
         self.nic.attach_pf(self.seat(0).0).unwrap()
+    }
+
+    /// Queue `queue`, in the hands of the driver domain.
+    pub(super) fn queue(&self, queue: usize) -> QueuePort<Rings> {
+        self.nic.attach_queue(queue, self.seat(0).0).unwrap()
+    }
+
+    /// Why domain `domain` does not get VF `vf`.
+    pub(super) fn refused(&self, vf: usize, domain: u16) -> Option<CardError> {
+        self.nic.attach_vf::<Buf, _>(vf, self.seat(domain).0).err()
     }
 
     pub(super) fn buffer(&self, domain: u16, size: usize) -> Buf {
