@@ -21,7 +21,7 @@ pub use granter::{
     pages_touched, piece_in_page,
 };
 pub use host::{Host, Instant};
-pub use nic::{Arrival, NicCapabilities, NicError, NicPort, Offload, Unsent};
+pub use nic::{Arrival, NicCapabilities, NicError, NicPort, Offload, StackPort, Unsent};
 pub use share::{Share, Shared};
 pub use store::{Change, Store, StoreError, WatchEvent};
 

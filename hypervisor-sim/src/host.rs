@@ -5,6 +5,7 @@ mod driver_domain;
 mod external;
 mod guest;
 mod ledger;
+mod system_stack;
 mod toolstack;
 mod worker;
 
@@ -13,5 +14,6 @@ pub use driver_domain::{CardAgent, DriverDomain};
 pub use external::{External, ExternalSnapshot};
 pub use guest::{Guest, GuestSnapshot, GuestWorker};
 pub use ledger::{Ledger, Unbalanced};
+pub use system_stack::{GuestTap, OutsideTap, StackError, StackSpec};
 pub use toolstack::make_vif;
 pub use worker::Worker;
