@@ -12,7 +12,7 @@ use std::collections::BTreeSet;
 use xenvelope_grant::DomId;
 use xenvelope_grant::seam::{Change, Hypervisor, NicPort, Pinned};
 use xenvelope_grant::xenbus::{Directory, PATH_MAX, Transaction, XenbusState, key};
-use xenvelope_switch::{PortConfig, PortId, Vlan};
+use xenvelope_switch::{PortConfig, PortId};
 
 use crate::driver_domain::{Backend, BackendError};
 use crate::uplink::PfControl;
@@ -166,11 +166,9 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
         let mac: xenvelope_switch::MacAddress =
             back.text(&self.host, key::MAC)?.parse().map_err(|_| BackendError::Mac)?;
         let port = self.next_port;
-        let vid = self.manager.vlan(mac);
-        self.switch.add_port(
-            PortId(port),
-            PortConfig::Guest { macs: vec![mac], vlan: Vlan::Access(vid) },
-        )?;
+        let vlan = self.manager.port_vlan(mac);
+        self.switch
+            .add_port(PortId(port), PortConfig::Guest { macs: vec![mac], vlan: vlan.clone() })?;
         self.next_port += 1;
         let (phase, new) = match back.state(&self.host) {
             XenbusState::Connected => (Phase::Connected, false),
@@ -186,7 +184,7 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
             mac,
             phase,
             incarnation: self.next_incarnation(),
-            vlan: vid,
+            vlan,
             lingering: Vec::new(),
             vf: false,
             rings: None,

@@ -15,6 +15,8 @@ use crate::uplink::PfControl;
 
 /// Envelopes that one guest gets in a round before others have their turn.
 const BUDGET: u32 = 64;
+/// The VLAN in a tag.
+const VID: u16 = 0xFFF;
 
 impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
     /// Takes envelopes from all guests. Whether there were any.
@@ -54,7 +56,9 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
         let result = match self.switch.ingress(from, &envelope.header, now.0) {
             Err(discard) => Err(discard.into()),
             Ok(Forward { vid, to: Destination::Port(to) }) => {
-                if self.switch.egress_tag(to, vid) != envelope.header.tci {
+                // The priority beside the VLAN is the sender's to choose.
+                let tag = envelope.header.tci.map(|tci| tci & VID);
+                if self.switch.egress_tag(to, vid) != tag {
                     Err(DropReason::CannotTake)
                 } else if !self.may_pass(from, to) {
                     Err(DropReason::Policy)

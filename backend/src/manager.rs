@@ -13,7 +13,7 @@ pub(crate) use queues::Steering;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use xenvelope_switch::MacAddress;
+use xenvelope_switch::{MacAddress, Vlan};
 
 /// The way that is asked for between two guests.
 // The names are what the daemon's configuration says.
@@ -56,6 +56,10 @@ pub struct Member {
     pub default_route: DefaultRoute,
     /// Its access VLAN in the switch: 0 for none.
     pub vlan: u16,
+    /// VLANs whose tags the guest may put on frames itself, beside frames without a tag. Not for
+    /// one with an access VLAN, whose frames have none. The card knows one VLAN for each VF, so
+    /// such frames, and what has no entry in the table, go by the driver domain.
+    pub tagged: BTreeSet<u16>,
 }
 
 /// What a person has asked for, and what has been arranged.
@@ -116,7 +120,27 @@ impl Manager {
         self.members.get(&mac).map_or(0, |member| member.vlan)
     }
 
+    /// The VLANs whose tags a guest may put on frames itself.
+    fn tagged(&self, mac: MacAddress) -> &BTreeSet<u16> {
+        const NONE: &BTreeSet<u16> = &BTreeSet::new();
+        let member = self.members.get(&mac).filter(|member| member.vlan == 0);
+        member.map_or(NONE, |member| &member.tagged)
+    }
+
+    /// The VLANs of a guest's port in the switch.
+    pub(crate) fn port_vlan(&self, mac: MacAddress) -> Vlan {
+        let tagged = self.tagged(mac);
+        if tagged.is_empty() {
+            return Vlan::Access(self.vlan(mac));
+        }
+        // 0 is outside of all of them.
+        Vlan::Trunk(tagged.iter().copied().chain([0]).collect())
+    }
+
     fn default_route(&self, mac: MacAddress) -> DefaultRoute {
+        if !self.tagged(mac).is_empty() {
+            return DefaultRoute::DriverDomain;
+        }
         self.members.get(&mac).map_or(DefaultRoute::Auto, |member| member.default_route)
     }
 

@@ -7,12 +7,12 @@ use xenvelope_grant::netif::{RxRequest, RxResponse, TxRequest, TxResponse};
 use xenvelope_grant::ring::{Back, RingLayout};
 use xenvelope_grant::seam::{Hypervisor, Offload};
 use xenvelope_grant::xenbus::Directory;
-use xenvelope_switch::MacAddress;
 use xenvelope_switch::channel::EnvelopeChannel;
 use xenvelope_switch::envelope::Addresses;
 use xenvelope_switch::ethernet::ether_type;
 use xenvelope_switch::table::TableWriter;
 use xenvelope_switch::window::ReceiveWindow;
+use xenvelope_switch::{MacAddress, Vlan};
 
 use crate::forward::Waiting;
 
@@ -142,8 +142,8 @@ pub(crate) struct Vif<H: Hypervisor> {
     pub vf: bool,
     pub rings: Option<Rings<H>>,
     pub table: Option<TableWriter<H::Pages>>,
-    /// Its access VLAN as the switch has it.
-    pub vlan: u16,
+    /// Its VLANs as the switch has them.
+    pub vlan: Vlan,
     /// Tables of earlier lives that it still maps.
     pub lingering: Vec<H::Pages>,
 }

@@ -26,6 +26,7 @@ pub mod phy;
 pub mod receive;
 mod reclaim;
 mod route;
+pub mod stack;
 pub mod transmit;
 
 pub use counters::{Counters, DropReason, Ways};

@@ -23,7 +23,7 @@ pub use granter::{
     pages_touched, piece_in_page,
 };
 pub use host::{Host, Instant};
-pub use nic::{Arrival, NicCapabilities, NicError, NicPort, Offload, Unsent};
+pub use nic::{Arrival, NicCapabilities, NicError, NicPort, Offload, StackPort, Unsent};
 pub use observe::{Direction, Enclosed, Sight, Travel, Way};
 pub use queue::{Filled, GuestQueue, Unfilled};
 pub use share::{Share, Shared};

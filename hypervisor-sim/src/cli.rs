@@ -1,6 +1,7 @@
 //! The command line: what can be asked for, and what is wrong with what was asked.
 
 mod capture;
+mod tap;
 
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -19,6 +20,7 @@ use crate::nic::NicConfig;
 mod nic;
 
 pub use nic::{FunctionsChoice, NicArguments, NicChoice, TranslationChoice};
+pub use tap::{Interval, TapArguments, TapRoute};
 
 /// A simulated Xen host that carries TCP between guests, by every route, and says what each
 /// costs.
@@ -77,7 +79,10 @@ pub struct Arguments {
 
 /// What else the program does.
 #[derive(Subcommand, Clone, Debug)]
-pub enum Command {}
+pub enum Command {
+    /// Guests that are Linux itself: network namespaces with a TAP each, for ping, iperf3, curl
+    Tap(TapArguments),
+}
 
 /// A guest as it is given on the command line.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -189,7 +194,8 @@ impl Arguments {
     }
 }
 
-fn guest(index: usize, mac: MacAddress, vf: bool) -> GuestSpec {
+/// The guest of a number.
+pub(crate) fn guest(index: usize, mac: MacAddress, vf: bool) -> GuestSpec {
     // a to z, then guest26 and so on.
     let name = match u8::try_from(index) {
         Ok(letter) if letter < 26 => char::from(b'a' + letter).to_string(),
@@ -198,6 +204,7 @@ fn guest(index: usize, mac: MacAddress, vf: bool) -> GuestSpec {
     GuestSpec { name, mac, kind: GuestKind::Envelope, vf }
 }
 
-fn numbered_mac(index: usize) -> MacAddress {
+/// The address of a guest that is given none.
+pub(crate) fn numbered_mac(index: usize) -> MacAddress {
     MacAddress([0x02, 0x78, 0x76, 0x65, (index >> 8) as u8, index as u8])
 }

@@ -7,6 +7,7 @@ mod external;
 mod guest;
 mod ledger;
 mod queues;
+mod system_stack;
 mod toolstack;
 mod worker;
 
@@ -17,5 +18,6 @@ pub use external::{External, ExternalSnapshot};
 pub use guest::{Guest, GuestSnapshot, GuestWorker};
 pub use ledger::{Ledger, Unbalanced};
 pub use queues::{HeldPorts, SteeredQueue};
+pub use system_stack::{GuestTap, OutsideTap, StackError, StackSpec};
 pub use toolstack::{find_context, make_vif, offer_context};
 pub use worker::Worker;

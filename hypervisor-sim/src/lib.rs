@@ -18,3 +18,4 @@ mod memory;
 pub mod nic;
 pub mod report;
 pub mod stack;
+pub mod tap;

@@ -9,6 +9,7 @@
 //! | `granter`, `area`, `copier`, `share` | the seam's traits for memory |
 //! | `events`, `ports` | event channels |
 //! | `devices`, `foreign` | what an assigned device has of its domain, and of others |
+//! | `descriptors` | what the system under the simulator has for a domain |
 //! | `store` | xenstore |
 //! | `costs`, `counters` | what it takes |
 
@@ -18,6 +19,7 @@ mod buffer;
 mod copier;
 mod costs;
 mod counters;
+mod descriptors;
 mod devices;
 mod domain;
 mod events;

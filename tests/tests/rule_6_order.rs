@@ -197,7 +197,11 @@ fn order_is_kept_when_a_peer_enters_the_table_and_leaves_it() {
     use std::collections::BTreeSet;
     use xenvelope_backend::{DefaultRoute, Member};
     let default_route = DefaultRoute::DriverDomain;
-    let apart = |network| Member { networks: BTreeSet::from([network]), default_route, vlan: 0 };
+    let apart = |network| Member {
+        networks: BTreeSet::from([network]),
+        default_route,
+        ..Member::default()
+    };
     for enters in [true, false] {
         let mut lab = Lab::default();
         lab.manager().set_all_routes(PairRoute::NicEnvelope);

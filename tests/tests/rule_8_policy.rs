@@ -9,7 +9,12 @@ use xenvelope_tests::lab::envelopes::{addresses, head, inline};
 use xenvelope_tests::lab::{GuestPlan, HostileGuest, Lab, frame, mac};
 
 fn member(network: u16, vlan: u16) -> Member {
-    Member { networks: BTreeSet::from([network]), default_route: DefaultRoute::DriverDomain, vlan }
+    Member {
+        networks: BTreeSet::from([network]),
+        default_route: DefaultRoute::DriverDomain,
+        vlan,
+        ..Member::default()
+    }
 }
 
 /// Two guests in one network, and a hostile one in another, or in another VLAN.

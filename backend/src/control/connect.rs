@@ -7,6 +7,7 @@ use xenvelope_grant::netif::{RxRequest, RxResponse};
 use xenvelope_grant::ring::Back;
 use xenvelope_grant::seam::{Access, Hypervisor, NicPort, Shared, StoreError};
 use xenvelope_grant::xenbus::{Directory, Transaction, XenbusState, key};
+use xenvelope_switch::Vlan;
 use xenvelope_switch::channel::{EnvelopeChannel, RING_PAGES};
 use xenvelope_switch::table::TableWriter;
 
@@ -105,7 +106,12 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
         // Written when it is Connected already, too: the frontend sees a new table by it.
         keys.state(&back, XenbusState::Connected, Some(guest));
         let vf = front.feature(host, key::VF_LINK);
-        let steering = Steering { mac: vif.mac, vid: vif.vlan };
+        // A guest that tags its frames itself gets what bears a tag by the uplink.
+        let vid = match vif.vlan {
+            Vlan::Access(vid) => vid,
+            Vlan::Trunk(_) => 0,
+        };
+        let steering = Steering { mac: vif.mac, vid };
         if let Some(ring) = ring {
             self.nic_queues.insert(port, NicQueue::new(ring, steering));
         }

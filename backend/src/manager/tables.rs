@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use xenvelope_grant::Peer;
 use xenvelope_grant::seam::{Hypervisor, NicPort};
 use xenvelope_switch::table::{CHANNEL_DRIVER_DOMAIN, CHANNEL_VF, Entry, EntryFlags};
-use xenvelope_switch::{MacAddress, PortConfig, PortId, Vlan};
+use xenvelope_switch::{MacAddress, PortConfig, PortId};
 
 use super::{DefaultRoute, PairRoute};
 use crate::driver_domain::Backend;
@@ -45,11 +45,12 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
             self.switch.set_flood(PortId(stock.port), true);
         }
         for of in endpoints.iter().filter(|endpoint| endpoint.envelopes) {
-            let wanted: BTreeMap<MacAddress, Entry> = endpoints
+            let wanted: BTreeMap<(MacAddress, u16), Entry> = endpoints
                 .iter()
                 .filter(|to| to.port != of.port)
                 .filter(|to| self.manager.may_reach(of.mac, to.mac))
-                .map(|to| (to.mac, self.entry(of, to)))
+                .flat_map(|to| self.entries(of, to))
+                .map(|entry| ((entry.mac, entry.vid), entry))
                 .collect();
             let default = if of.vf && self.manager.default_route(of.mac) == DefaultRoute::Auto {
                 CHANNEL_VF
@@ -64,16 +65,16 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
                 continue;
             };
             let stale: Vec<Entry> =
-                table.entries().filter(|entry| !wanted.contains_key(&entry.mac)).collect();
+                table.entries().filter(|of| !wanted.contains_key(&(of.mac, of.vid))).collect();
             for entry in stale {
                 table.remove(entry.mac, entry.vid);
             }
-            let present: BTreeMap<MacAddress, Entry> =
-                table.entries().map(|entry| (entry.mac, entry)).collect();
-            for (mac, entry) in wanted {
-                if present.get(&mac) != Some(&entry) && table.insert(entry).is_err() {
+            let present: BTreeMap<(MacAddress, u16), Entry> =
+                table.entries().map(|entry| ((entry.mac, entry.vid), entry)).collect();
+            for ((mac, vid), entry) in wanted {
+                if present.get(&(mac, vid)) != Some(&entry) && table.insert(entry).is_err() {
                     // Frames to it take the default route, where the same rules hold.
-                    tracing::warn!(%mac, "forwarding table is full");
+                    tracing::warn!(%mac, vid, "forwarding table is full");
                 }
             }
             table.set_default_route(default);
@@ -108,19 +109,37 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
     /// Puts ports into the VLANs that were asked for.
     fn apply_vlans(&mut self) {
         for (port, vif) in &mut self.vifs {
-            let vid = self.manager.vlan(vif.mac);
-            if vid == vif.vlan {
+            let vlan = self.manager.port_vlan(vif.mac);
+            if vlan == vif.vlan {
                 continue;
             }
             self.switch.remove_port(PortId(*port));
-            let config = PortConfig::Guest { macs: vec![vif.mac], vlan: Vlan::Access(vid) };
+            let config = PortConfig::Guest { macs: vec![vif.mac], vlan: vlan.clone() };
             match self.switch.add_port(PortId(*port), config) {
                 // Whether it takes floods is set for all ports below.
-                Ok(()) => vif.vlan = vid,
+                Ok(()) => vif.vlan = vlan,
                 // Without a port it reaches nobody; the next change tries again.
                 Err(error) => tracing::warn!(mac = %vif.mac, %error, "cannot change VLAN"),
             }
         }
+    }
+
+    /// The entries for `to` in the table of `of`: one for frames without a tag, and one for each
+    /// VLAN whose tags both may use.
+    fn entries(&self, of: &Endpoint, to: &Endpoint) -> impl Iterator<Item = Entry> {
+        let entry = self.entry(of, to);
+        let tagged = self.manager.tagged(of.mac).intersection(self.manager.tagged(to.mac));
+        let tagged = tagged.map(move |vid| {
+            // No VF sends or receives a tag.
+            let channel =
+                if entry.channel == CHANNEL_VF { CHANNEL_DRIVER_DOMAIN } else { entry.channel };
+            let mut flags = entry.flags;
+            if entry.channel == CHANNEL_VF && of.envelopes && to.envelopes {
+                flags |= EntryFlags::ENVELOPE;
+            }
+            Entry { vid: *vid, channel, flags, ..entry }
+        });
+        std::iter::once(entry).chain(tagged)
     }
 
     /// The entry for `to` in the table of `of`.

@@ -119,3 +119,12 @@ pub trait NicPort {
     /// The next frame that came in, in order of arrival.
     fn receive(&self) -> Option<Arrival<Self::Buf>>;
 }
+
+/// A port towards this domain's own network stack, which takes and gives many frames with one
+/// call: what comes in is what the stack has sent.
+pub trait StackPort: NicPort {
+    /// Hands frames to the stack, as many as go in one call, and takes what it has sent meanwhile:
+    /// [`NicPort::receive`] hands that out. How many the stack took, and how many it did not: it
+    /// is down, or has no room.
+    fn exchange<'f>(&self, frames: impl Iterator<Item = (&'f [u8], Offload)>) -> (usize, usize);
+}

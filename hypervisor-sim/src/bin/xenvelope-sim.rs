@@ -9,11 +9,12 @@ use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use xenvelope_hypervisor_sim::capture::{Capture, CaptureError};
-use xenvelope_hypervisor_sim::cli::Arguments;
+use xenvelope_hypervisor_sim::cli::{Arguments, Command, TapArguments};
 use xenvelope_hypervisor_sim::host::Host;
 use xenvelope_hypervisor_sim::measure::{Bench, FrameSize, flip, plan};
 use xenvelope_hypervisor_sim::report::{Report, flip_text, json, text};
 use xenvelope_hypervisor_sim::stack::Payload;
+use xenvelope_hypervisor_sim::tap;
 
 /// What was asked for makes no sense.
 const BAD_INPUT: u8 = 2;
@@ -25,7 +26,7 @@ fn main() -> ExitCode {
         .init();
     let arguments = Arguments::parse();
     let outcome = match &arguments.command {
-        Some(command) => match *command {},
+        Some(Command::Tap(arguments)) => run_tap(arguments),
         None => run(&arguments),
     };
     match outcome {
@@ -129,6 +130,14 @@ fn run(arguments: &Arguments) -> Result<bool, Failure> {
         say(&text(&report))?;
     }
     Ok(report.all_right())
+}
+
+fn run_tap(arguments: &TapArguments) -> Result<bool, Failure> {
+    let outcome = tap::run(arguments, &mut |line| say(line));
+    outcome.map(|()| true).map_err(|error| match error.is_input() {
+        true => Failure::Input(error.to_string()),
+        false => Failure::Run(error.into()),
+    })
 }
 
 fn bar(arguments: &Arguments) -> ProgressBar {

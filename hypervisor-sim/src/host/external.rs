@@ -11,8 +11,9 @@ use xenvelope_grant::seam::Instant;
 use xenvelope_switch::envelope::{ETHER_TYPE, Envelope};
 use xenvelope_switch::{EthernetHeader, MacAddress};
 
-use super::HostError;
+use super::system_stack::OutsideTap;
 use super::worker::Worker;
+use super::{HostError, StackError, StackSpec};
 use crate::nic::WireEnd;
 use crate::stack::Endpoint;
 
@@ -38,6 +39,8 @@ pub struct ExternalWorker {
     wire: WireDevice,
     /// The stack.
     pub endpoint: Endpoint,
+    /// One of the system under us, which takes its place.
+    tap: Option<OutsideTap>,
 }
 
 /// The running peer.
@@ -63,21 +66,17 @@ impl External {
         let mut wire =
             WireDevice { wire: Arc::new(wire), mac, counts: ExternalSnapshot::default() };
         let now = move || Instant(u64::try_from(started.elapsed().as_nanos()).unwrap_or(u64::MAX));
+        let bell = Arc::clone(&wire.wire);
         let worker = Worker::spawn(
             "external",
-            || {},
+            move || bell.wake(),
             move |orders| {
                 let endpoint = Endpoint::new(&mut wire, mac, address, now(), 0x5eed);
-                let mut worker = ExternalWorker { wire, endpoint };
+                let mut worker = ExternalWorker { wire, endpoint, tap: None };
                 while !orders.stopped() {
-                    let busy = orders.carry_out(&mut worker)
-                        | worker.endpoint.step(&mut worker.wire, now());
+                    let busy = orders.carry_out(&mut worker) | worker.turn(now());
                     if !busy {
-                        let wait = worker
-                            .endpoint
-                            .deadline(now())
-                            .map_or(NAP, |deadline| deadline.since(now()).min(NAP));
-                        worker.wire.wire.wait(StdInstant::now() + wait);
+                        worker.sleep(now());
                     }
                 }
             },
@@ -94,9 +93,45 @@ impl External {
         self.worker.call(task).ok_or_else(|| HostError::Ended("external".to_owned()))
     }
 
+    /// From now on a stack of the system under us is at the end of the wire, and no longer the
+    /// simulator's own.
+    pub fn attach(&self, spec: StackSpec) -> Result<Result<(), StackError>, HostError> {
+        self.call(move |peer| {
+            peer.tap = Some(OutsideTap::open(&spec, peer.wire.mac, &peer.wire.wire)?);
+            Ok(())
+        })
+    }
+
     /// What it has done so far.
     pub fn snapshot(&self) -> Result<ExternalSnapshot, HostError> {
         self.call(|peer| peer.wire.counts)
+    }
+}
+
+impl ExternalWorker {
+    /// One turn. Whether anything happened.
+    fn turn(&mut self, now: Instant) -> bool {
+        let Some(tap) = &mut self.tap else {
+            return self.endpoint.step(&mut self.wire, now);
+        };
+        let wire = Arc::clone(&self.wire.wire);
+        let passed = tap.turn(&wire, || self.wire.next());
+        let counts = &mut self.wire.counts;
+        counts.sent += passed.sent;
+        counts.sent_bytes += passed.sent_bytes;
+        counts.refused += passed.refused;
+        counts.delivered += passed.delivered;
+        counts.delivered_bytes += passed.delivered_bytes;
+        passed.sent + passed.delivered > 0
+    }
+
+    fn sleep(&mut self, now: Instant) {
+        if let Some(tap) = &self.tap {
+            return tap.sleep(&self.wire.wire);
+        }
+        let deadline = self.endpoint.deadline(now);
+        let wait = deadline.map_or(NAP, |deadline| deadline.since(now).min(NAP));
+        self.wire.wire.wait(StdInstant::now() + wait);
     }
 }
 
@@ -131,6 +166,17 @@ impl TxToken for WireSend<'_> {
 }
 
 impl WireDevice {
+    /// The next frame that is for us.
+    fn next(&mut self) -> Option<Vec<u8>> {
+        loop {
+            let frame = self.wire.receive()?;
+            if self.is_ours(&frame) {
+                return Some(frame);
+            }
+            self.counts.not_ours += carried(&frame);
+        }
+    }
+
     fn is_ours(&self, frame: &[u8]) -> bool {
         EthernetHeader::parse(frame).is_ok_and(|header| {
             header.ether_type != ETHER_TYPE
@@ -150,13 +196,7 @@ impl Device for WireDevice {
     type TxToken<'a> = WireSend<'a>;
 
     fn receive(&mut self, _: SmolInstant) -> Option<(WireReceive, WireSend<'_>)> {
-        let frame = loop {
-            let frame = self.wire.receive()?;
-            if self.is_ours(&frame) {
-                break frame;
-            }
-            self.counts.not_ours += carried(&frame);
-        };
+        let frame = self.next()?;
         self.counts.delivered += 1;
         self.counts.delivered_bytes += frame.len() as u64;
         let wire = Arc::clone(&self.wire);

@@ -7,8 +7,9 @@ use xenvelope_frontend::{Config, Counters, Frontend, Link};
 use xenvelope_grant::seam::{Host as _, NicPort};
 use xenvelope_switch::MacAddress;
 
-use super::HostError;
+use super::system_stack::GuestTap;
 use super::worker::Worker;
+use super::{HostError, StackError, StackSpec};
 use crate::machine::{CounterSnapshot, Domain};
 use crate::nic::DomainPort;
 use crate::stack::Endpoint;
@@ -22,6 +23,8 @@ pub struct GuestWorker {
     pub frontend: Frontend<Domain, DomainPort>,
     /// The stack on it.
     pub endpoint: Endpoint,
+    /// One of the system under us, which takes its place.
+    pub tap: Option<GuestTap>,
     /// The longest IP packet, in bytes.
     pub mtu: usize,
     /// The longest TCP segment that the stack hands over, as bytes of IP packet.
@@ -95,7 +98,7 @@ impl Guest {
                 let (mtu, gso) = (1500, None);
                 let endpoint =
                     Endpoint::new(&mut frontend.phy(mtu, gso), mac, address, clock.now(), seed);
-                let mut worker = GuestWorker { frontend, endpoint, mtu, gso };
+                let mut worker = GuestWorker { frontend, endpoint, tap: None, mtu, gso };
                 while !orders.stopped() {
                     let busy = orders.carry_out(&mut worker) | worker.turn();
                     if !busy {
@@ -133,6 +136,15 @@ impl Guest {
         })
     }
 
+    /// From now on a stack of the system under us has the interface, and no longer the simulator's
+    /// own.
+    pub fn attach(&self, spec: StackSpec) -> Result<Result<(), StackError>, HostError> {
+        self.call(move |guest| {
+            guest.tap = Some(GuestTap::open(&spec, &guest.frontend)?);
+            Ok(())
+        })
+    }
+
     /// Sets the longest packet and the longest TCP segment that its stack hands over. Its
     /// connections end.
     pub fn set_frames(&self, mtu: usize, gso: Option<usize>) -> Result<(), HostError> {
@@ -152,13 +164,17 @@ impl GuestWorker {
     fn turn(&mut self) -> bool {
         let now = self.frontend.host().now();
         let mut busy = self.frontend.poll(now);
-        busy |= self.endpoint.step(&mut self.frontend.phy(self.mtu, self.gso), now);
+        busy |= match &mut self.tap {
+            Some(tap) => tap.turn(&mut self.frontend),
+            None => self.endpoint.step(&mut self.frontend.phy(self.mtu, self.gso), now),
+        };
         busy | self.frontend.flush(now)
     }
 
     fn sleep(&mut self) {
         let now = self.frontend.host().now();
-        let until = self.endpoint.deadline(now).unwrap_or(now + NAP).min(now + NAP);
+        let deadline = if self.tap.is_some() { None } else { self.endpoint.deadline(now) };
+        let until = deadline.unwrap_or(now + NAP).min(now + NAP);
         if until > now {
             self.frontend.wait(until);
         }

@@ -7,11 +7,12 @@
 
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize};
-use std::sync::{Condvar, Mutex, PoisonError};
+use std::sync::{Condvar, Mutex, OnceLock, PoisonError};
 use std::time::Instant as StdInstant;
 
 use xenvelope_grant::seam::PortId;
 
+use super::descriptors::Watched;
 use super::lock;
 
 /// Ports of one domain, port 0 included, which is never used.
@@ -31,6 +32,8 @@ pub(crate) struct EventQueue {
     sleepers: AtomicUsize,
     sleep: Mutex<()>,
     wake: Condvar,
+    /// What ends a sleep beside events, once there was any.
+    watched: OnceLock<Watched>,
 }
 
 fn place(port: u32) -> (usize, u64) {
@@ -48,6 +51,7 @@ impl EventQueue {
             sleepers: AtomicUsize::new(0),
             sleep: Mutex::new(()),
             wake: Condvar::new(),
+            watched: OnceLock::new(),
         }
     }
 
@@ -97,7 +101,25 @@ impl EventQueue {
         if self.sleepers.load(SeqCst) != 0 {
             drop(lock(&self.sleep));
             self.wake.notify_all();
+            if let Some(watched) = self.watched.get() {
+                watched.ring();
+            }
         }
+    }
+
+    /// The descriptors that end a sleep, if the system gives us a bell.
+    pub(crate) fn watched(&self) -> Option<&Watched> {
+        if self.watched.get().is_none() {
+            // Somebody else's is as good.
+            let _ = self.watched.set(Watched::new().ok()?);
+        }
+        self.watched.get()
+    }
+
+    /// Whether `port` has been reported, and not unmasked since.
+    pub(crate) fn is_masked(&self, port: u32) -> bool {
+        let (word, bit) = place(port);
+        self.masked[word].load(SeqCst) & bit != 0
     }
 
     fn has_work(&self) -> bool {
@@ -123,6 +145,9 @@ impl EventQueue {
 
     /// `false` if the time is over.
     fn sleep_until(&self, until: Option<StdInstant>) -> bool {
+        if let Some(watched) = self.watched.get() {
+            return self.sleep_with(watched, until);
+        }
         let mut guard = lock(&self.sleep);
         self.sleepers.fetch_add(1, SeqCst);
         let mut in_time = true;
@@ -140,6 +165,25 @@ impl EventQueue {
         }
         self.sleepers.fetch_sub(1, SeqCst);
         in_time
+    }
+
+    /// As [`EventQueue::sleep_until`], and ends when one of the descriptors is readable.
+    fn sleep_with(&self, watched: &Watched, until: Option<StdInstant>) -> bool {
+        let left = until.map(|until| until.saturating_duration_since(StdInstant::now()));
+        if left.is_some_and(|left| left.is_zero()) {
+            return self.has_work();
+        }
+        self.sleepers.fetch_add(1, SeqCst);
+        let ready = if self.has_work() {
+            Default::default()
+        } else {
+            watched.sleep(|port| !self.is_masked(port), left)
+        };
+        self.sleepers.fetch_sub(1, SeqCst);
+        for port in ready {
+            self.raise(port);
+        }
+        true
     }
 
     fn collect(&self, out: &mut [PortId]) -> usize {

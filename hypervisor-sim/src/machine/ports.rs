@@ -116,6 +116,23 @@ impl fmt::Debug for Port {
     }
 }
 
+/// A port for a device of a domain.
+pub(super) fn open_device(state: &DomainState) -> Result<u32, EventError> {
+    if !state.space.is_alive() {
+        return Err(EventError::NoDomain);
+    }
+    // Unbound for a domain that cannot be: nobody can connect to it.
+    lock(&state.ports).allocate(Link::Unbound(DomId::SELF)).map(|end| end.id)
+}
+
+/// Frees a port of [`open_device`].
+pub(super) fn close_device(state: &DomainState, port: u32) {
+    let end = lock(&state.ports).get(port);
+    if let Some(end) = end {
+        close(state, &end);
+    }
+}
+
 /// The interrupt of a device that is assigned to a domain: a port that the device raises. Dropping
 /// it frees the port.
 pub struct DevicePort {
@@ -157,11 +174,8 @@ impl fmt::Debug for DevicePort {
 impl Domain {
     /// A port for a device that is assigned to the domain.
     pub fn device_port(&self) -> Result<DevicePort, EventError> {
-        if !self.state.space.is_alive() {
-            return Err(EventError::NoDomain);
-        }
-        // Unbound for a domain that cannot be: nobody can connect to it.
-        let end = lock(&self.state.ports).allocate(Link::Unbound(DomId::SELF))?;
+        let port = open_device(&self.state)?;
+        let end = lock(&self.state.ports).get(port).ok_or(EventError::NoPort)?;
         Ok(DevicePort { state: Arc::clone(&self.state), end })
     }
 }

@@ -1,6 +1,7 @@
 //! What domains can and cannot do to each other.
 
 mod copies;
+mod descriptors;
 mod domains;
 mod grants;
 mod ports;

@@ -1,8 +1,9 @@
 //! The wire, and whatever is at its other end.
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Instant;
 
 use thiserror::Error;
@@ -23,6 +24,16 @@ struct Direction {
     queue: Mutex<Frames>,
     waiting: AtomicUsize,
     arrived: Condvar,
+    listener: OnceLock<Listener>,
+}
+
+/// Who is to be told of a frame beside whoever waits.
+struct Listener(Box<dyn Fn() + Send + Sync>);
+
+impl fmt::Debug for Listener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Listener")
+    }
 }
 
 #[derive(Debug, Default)]
@@ -47,9 +58,19 @@ impl Direction {
         vector.extend_from_slice(frame);
         frames.queue.push_back(vector);
         self.waiting.store(frames.queue.len(), Ordering::Release);
+        let first = frames.queue.len() == 1;
         drop(frames);
         self.arrived.notify_all();
+        if first {
+            self.tell();
+        }
         Ok(())
+    }
+
+    fn tell(&self) {
+        if let Some(Listener(tell)) = self.listener.get() {
+            tell();
+        }
     }
 
     fn pop(&self) -> Option<Vec<u8>> {
@@ -159,6 +180,27 @@ impl WireEnd {
         look(&frame);
         self.wire.outwards.give_back(frame);
         true
+    }
+
+    /// Whether the next frame would be taken.
+    pub fn has_room(&self) -> bool {
+        self.wire.inwards.waiting.load(Ordering::Acquire) < QUEUE_FRAMES
+    }
+
+    /// Gives the memory of a frame back that was received.
+    pub fn give_back(&self, frame: Vec<u8>) {
+        self.wire.outwards.give_back(frame);
+    }
+
+    /// From now on `tell` is called when a frame comes and there was none, for a peer that waits
+    /// for other things too. Only the first that is set is kept, for as long as the card exists.
+    pub fn on_arrival(&self, tell: impl Fn() + Send + Sync + 'static) {
+        let _ = self.wire.outwards.listener.set(Listener(Box::new(tell)));
+    }
+
+    /// Calls whoever was set by [`WireEnd::on_arrival`], as if a frame had come.
+    pub fn wake(&self) {
+        self.wire.outwards.tell();
     }
 
     /// Waits until there is a frame, or until that time of this process. Says whether there is.

@@ -9,6 +9,7 @@ use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::time::TimeSpec;
 use xenvelope_grant::seam::PortId;
 
+use super::descriptors::Descriptors;
 use super::events::fired;
 use super::host::{Inner, Xen};
 
@@ -97,11 +98,8 @@ impl Devices {
     }
 }
 
-impl Xen {
-    /// Has [`wait`](xenvelope_grant::seam::Events::wait) end when `fd` is readable, until
-    /// [`Xen::unwatch_fd`]. It is reported once, and again after [`Xen::unmask_device`]. `None`
-    /// if there are too many already.
-    pub fn watch_fd(&self, fd: BorrowedFd<'_>) -> Option<PortId> {
+impl Descriptors for Xen {
+    fn watch_fd(&self, fd: BorrowedFd<'_>) -> Option<PortId> {
         let devices = &self.inner.devices;
         let id = PortId(FIRST + devices.next.get());
         let fd = fd.try_clone_to_owned().ok()?;
@@ -111,22 +109,19 @@ impl Xen {
         Some(id)
     }
 
-    /// Whether a descriptor has ended a wait and was not unmasked since.
-    pub fn has_fired(&self, id: PortId) -> bool {
+    fn has_fired(&self, id: PortId) -> bool {
         let watched = self.inner.devices.watched.borrow();
         watched.iter().any(|device| device.id == id && device.masked)
     }
 
-    /// Lets a descriptor end a wait again.
-    pub fn unmask_device(&self, id: PortId) {
+    fn unmask_device(&self, id: PortId) {
         let mut watched = self.inner.devices.watched.borrow_mut();
         if let Some(device) = watched.iter_mut().find(|device| device.id == id) {
             device.masked = false;
         }
     }
 
-    /// Does not wait for a descriptor any longer.
-    pub fn unwatch_fd(&self, id: PortId) {
+    fn unwatch_fd(&self, id: PortId) {
         self.inner.devices.watched.borrow_mut().retain(|device| device.id != id);
     }
 }

@@ -4,9 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::ops::Range;
 
-use xenvelope_grant::seam::{Arrival, Buffer as _, NicError, Offload, Unsent};
-
-use super::buffer::Buffer;
+use xenvelope_grant::seam::{Arrival, Buffer, NicError, Offload, Unsent};
 
 /// What a port holds at most.
 #[derive(Clone, Copy)]
@@ -20,34 +18,34 @@ pub(super) struct Most {
 }
 
 /// A frame on its way out.
-pub(super) struct Leaving {
-    buffer: Buffer,
+pub(super) struct Leaving<B> {
+    buffer: B,
     frame: Range<usize>,
     pub offload: Offload,
 }
 
-impl Leaving {
+impl<B: Buffer> Leaving<B> {
     pub fn bytes(&self) -> &[u8] {
         &self.buffer.stack_bytes()[self.frame.clone()]
     }
 }
 
 /// Four queues: a buffer is posted and arrives with a frame, or its frame is leaving and was sent.
-pub(super) struct FrameQueues {
+pub(super) struct FrameQueues<B> {
     most: Most,
     /// With the headroom of the frame to come.
-    pub posted: RefCell<VecDeque<(Buffer, usize)>>,
+    pub posted: RefCell<VecDeque<(B, usize)>>,
     /// Read, and not handed out yet.
-    pub arrived: RefCell<VecDeque<Arrival<Buffer>>>,
-    pub leaving: RefCell<VecDeque<Leaving>>,
-    sent: RefCell<VecDeque<Buffer>>,
+    pub arrived: RefCell<VecDeque<Arrival<B>>>,
+    pub leaving: RefCell<VecDeque<Leaving<B>>>,
+    sent: RefCell<VecDeque<B>>,
     lost: Cell<u64>,
 }
 
 #[expect(clippy::result_large_err, reason = "as the trait has it: a buffer comes back whole")]
-impl FrameQueues {
+impl<B: Buffer> FrameQueues<B> {
     /// With as much memory as they ever need: nothing is allocated for a frame.
-    pub fn new(most: Most) -> FrameQueues {
+    pub fn new(most: Most) -> FrameQueues<B> {
         FrameQueues {
             most,
             posted: RefCell::new(VecDeque::with_capacity(most.posted)),
@@ -60,12 +58,7 @@ impl FrameQueues {
     }
 
     /// Has a frame wait for the next kick.
-    pub fn send(
-        &self,
-        buffer: Buffer,
-        frame: Range<usize>,
-        offload: Offload,
-    ) -> Result<(), Unsent<Buffer>> {
+    pub fn send(&self, buffer: B, frame: Range<usize>, offload: Offload) -> Result<(), Unsent<B>> {
         let mut leaving = self.leaving.borrow_mut();
         if leaving.len() >= self.most.leaving {
             return Err(Unsent { cause: NicError::Full, buffer });
@@ -91,7 +84,7 @@ impl FrameQueues {
     }
 
     /// As `NicPort::completed`.
-    pub fn completed(&self) -> Option<Buffer> {
+    pub fn completed(&self) -> Option<B> {
         self.sent.borrow_mut().pop_front()
     }
 
@@ -106,7 +99,7 @@ impl FrameQueues {
     }
 
     /// As `NicPort::post`.
-    pub fn post(&self, buffer: Buffer, headroom: usize) -> Result<(), Buffer> {
+    pub fn post(&self, buffer: B, headroom: usize) -> Result<(), B> {
         let mut posted = self.posted.borrow_mut();
         if posted.len() >= self.most.posted || buffer.capacity() < headroom + self.most.room {
             return Err(buffer);
@@ -116,7 +109,7 @@ impl FrameQueues {
     }
 
     /// The next frame that came in. If there is none, `fetch` may bring some first.
-    pub fn receive(&self, fetch: impl FnOnce()) -> Option<Arrival<Buffer>> {
+    pub fn receive(&self, fetch: impl FnOnce()) -> Option<Arrival<B>> {
         if self.arrived.borrow().is_empty() {
             fetch();
         }

@@ -15,6 +15,7 @@ use xenvelope_grant::seam::{
 
 use super::buffer::Buffer;
 use super::clock::Clock;
+use super::descriptors::Descriptors as _;
 use super::error::XenError;
 use super::frame_queues::{FrameQueues, Most};
 use super::host::Xen;
@@ -54,7 +55,7 @@ pub struct PacketPort {
     host: Xen,
     id: PortId,
     batch: RefCell<Batch<BATCH>>,
-    queues: FrameQueues,
+    queues: FrameQueues<Buffer>,
     up: Cell<bool>,
     looked_at: Cell<Instant>,
 }

@@ -9,10 +9,10 @@ use std::os::unix::fs::OpenOptionsExt;
 use nix::libc;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 use xenvelope_grant::seam::{
-    Arrival, Buffer as _, NicCapabilities, NicPort, Offload, PortId, Unsent,
+    Arrival, Buffer as _, Granter, NicCapabilities, NicPort, Offload, PortId, StackPort, Unsent,
 };
 
-use super::buffer::Buffer;
+use super::descriptors::Descriptors;
 use super::error::XenError;
 use super::frame_queues::{FrameQueues, Most};
 use super::host::Xen;
@@ -40,29 +40,52 @@ pub struct TapConfig {
     pub mtu: u16,
     /// Whether it stays when nobody has it open.
     pub persistent: bool,
-    /// Whether the stack may hand over TCP segments longer than the MTU.
-    pub tso: bool,
+    /// What the stack may leave undone.
+    pub offloads: TapOffloads,
     /// Whether it is set up.
     pub up: bool,
 }
 
-/// A TAP. `send` is towards the stack of this domain, `receive` is what that stack has sent.
-pub struct Tap {
+/// What a stack may leave undone in frames that it sends to a TAP. It takes frames of either kind,
+/// whatever it may send.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum TapOffloads {
+    /// Nothing: frames are whole.
+    Nothing,
+    /// Transport checksums.
+    Checksum,
+    /// Transport checksums, and to cut TCP segments longer than the MTU.
+    Segments,
+}
+
+impl TapOffloads {
+    fn flags(self) -> u32 {
+        match self {
+            TapOffloads::Nothing => 0,
+            TapOffloads::Checksum => CSUM,
+            TapOffloads::Segments => CSUM | TSO,
+        }
+    }
+}
+
+/// A TAP in the hands of a domain. `send` is towards the stack of this domain, `receive` is what that stack has sent.
+pub struct Tap<H: Descriptors + Granter = Xen> {
     file: File,
     name: String,
     mac: [u8; 6],
-    host: Xen,
+    host: H,
     id: PortId,
     exchange: Box<RefCell<Exchange>>,
-    queues: FrameQueues,
+    queues: FrameQueues<H::Buf>,
     gone: Cell<bool>,
     /// How many more times it is not read: reading nothing is a system call too.
     skip: Cell<u8>,
 }
 
-impl Tap {
-    /// Opens a TAP, and makes it if there is none of that name.
-    pub fn open(host: &Xen, config: &TapConfig) -> Result<Tap, XenError> {
+impl<H: Descriptors + Granter + Clone> Tap<H> {
+    /// Opens a TAP in the network namespace of this thread, and makes it if there is none of that
+    /// name.
+    pub fn open(host: &H, config: &TapConfig) -> Result<Tap<H>, XenError> {
         let name = &config.name;
         let failed =
             |action| move |cause| XenError::Interface { interface: name.clone(), action, cause };
@@ -72,7 +95,7 @@ impl Tap {
             .custom_flags(libc::O_NONBLOCK)
             .open("/dev/net/tun")
             .map_err(|cause| XenError::Device { path: "/dev/net/tun", module: "tun", cause })?;
-        let offloads = if config.tso { CSUM | TSO } else { CSUM };
+        let offloads = config.offloads.flags();
         sys::set_tap(&file, name, offloads).map_err(failed("cannot be made a TAP of ours"))?;
         sys::set_persistent(&file, config.persistent).map_err(failed("cannot be made to stay"))?;
         let control = socket(AddressFamily::Inet, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)
@@ -108,25 +131,108 @@ impl Tap {
             skip: Cell::new(0),
         })
     }
+}
 
+impl<H: Descriptors + Granter> Tap<H> {
     /// Its name.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Frames that were sent, and that the stack did not take. Those of [`Tap::exchange`] are the
-    /// caller's to count.
+    /// Frames that were sent, and that the stack did not take. Those of [`StackPort::exchange`] are
+    /// the caller's to count.
     pub fn lost(&self) -> u64 {
         self.queues.lost()
     }
 
-    /// Hands frames to the stack, as many as go in one call, and takes what it has sent meanwhile:
-    /// [`NicPort::receive`] hands that out. How many the stack took, and how many it did not: it
-    /// is down, or has no room.
-    pub fn exchange<'f>(
+    /// EBADFD: somebody has deleted it.
+    fn note(&self, error: &std::io::Error) {
+        self.gone.set(error.raw_os_error() == Some(libc::EBADFD));
+        if error.raw_os_error() != Some(libc::EAGAIN) {
+            tracing::debug!(tap = self.name, %error, "no frame to or from the stack");
+        }
+    }
+}
+
+impl<H: Descriptors + Granter> Drop for Tap<H> {
+    fn drop(&mut self) {
+        self.host.unwatch_fd(self.id);
+    }
+}
+
+impl<H: Descriptors + Granter> NicPort for Tap<H> {
+    type Buf = H::Buf;
+
+    fn capabilities(&self) -> NicCapabilities {
+        NicCapabilities { mac: self.mac, max_frame: LONGEST, checksum: true }
+    }
+
+    fn link(&self) -> bool {
+        !self.gone.get()
+    }
+
+    fn interrupt(&self) -> PortId {
+        self.id
+    }
+
+    /// Not needed before [`Tap::receive`], which does it when it finds nothing.
+    fn unmask(&self) {
+        self.skip.set(0);
+        self.host.unmask_device(self.id);
+    }
+
+    fn send(
         &self,
-        frames: impl Iterator<Item = (&'f [u8], Offload)>,
-    ) -> (usize, usize) {
+        buffer: H::Buf,
+        frame: Range<usize>,
+        offload: Offload,
+    ) -> Result<(), Unsent<H::Buf>> {
+        self.queues.send(buffer, frame, offload)
+    }
+
+    /// Frames that the stack does not take are lost as on a wire.
+    fn kick(&self) {
+        let leaving = self.queues.leaving.borrow();
+        let all = leaving.len();
+        if all > 0 {
+            let frames = leaving.iter().map(|leaving| (leaving.bytes(), leaving.offload));
+            let (taken, _) = self.exchange(frames);
+            drop(leaving);
+            self.queues.lose(all - taken);
+            self.queues.gone(all);
+        }
+    }
+
+    fn completed(&self) -> Option<H::Buf> {
+        self.queues.completed()
+    }
+
+    fn in_flight(&self) -> usize {
+        self.queues.in_flight()
+    }
+
+    fn wanted(&self) -> (usize, usize) {
+        self.queues.wanted()
+    }
+
+    fn post(&self, buffer: H::Buf, headroom: usize) -> Result<(), H::Buf> {
+        self.queues.post(buffer, headroom)
+    }
+
+    fn receive(&self) -> Option<Arrival<H::Buf>> {
+        self.queues.receive(|| {
+            let skip = self.skip.get();
+            if skip > 0 && !self.host.has_fired(self.id) {
+                self.skip.set(skip - 1);
+            } else {
+                self.exchange(std::iter::empty());
+            }
+        })
+    }
+}
+
+impl<H: Descriptors + Granter> StackPort for Tap<H> {
+    fn exchange<'f>(&self, frames: impl Iterator<Item = (&'f [u8], Offload)>) -> (usize, usize) {
         let frames = frames.map(|(frame, offload)| (vnet::build(&offload, frame), frame));
         let mut posted = self.queues.posted.borrow_mut();
         let mut exchange = self.exchange.borrow_mut();
@@ -166,90 +272,5 @@ impl Tap {
             self.host.unmask_device(self.id);
         }
         (count.written - refused, refused)
-    }
-
-    /// EBADFD: somebody has deleted it.
-    fn note(&self, error: &std::io::Error) {
-        self.gone.set(error.raw_os_error() == Some(libc::EBADFD));
-        if error.raw_os_error() != Some(libc::EAGAIN) {
-            tracing::debug!(tap = self.name, %error, "no frame to or from the stack");
-        }
-    }
-}
-
-impl Drop for Tap {
-    fn drop(&mut self) {
-        self.host.unwatch_fd(self.id);
-    }
-}
-
-impl NicPort for Tap {
-    type Buf = Buffer;
-
-    fn capabilities(&self) -> NicCapabilities {
-        NicCapabilities { mac: self.mac, max_frame: LONGEST, checksum: true }
-    }
-
-    fn link(&self) -> bool {
-        !self.gone.get()
-    }
-
-    fn interrupt(&self) -> PortId {
-        self.id
-    }
-
-    /// Not needed before [`Tap::receive`], which does it when it finds nothing.
-    fn unmask(&self) {
-        self.skip.set(0);
-        self.host.unmask_device(self.id);
-    }
-
-    fn send(
-        &self,
-        buffer: Buffer,
-        frame: Range<usize>,
-        offload: Offload,
-    ) -> Result<(), Unsent<Buffer>> {
-        self.queues.send(buffer, frame, offload)
-    }
-
-    /// Frames that the stack does not take are lost as on a wire.
-    fn kick(&self) {
-        let leaving = self.queues.leaving.borrow();
-        let all = leaving.len();
-        if all > 0 {
-            let frames = leaving.iter().map(|leaving| (leaving.bytes(), leaving.offload));
-            let (taken, _) = self.exchange(frames);
-            drop(leaving);
-            self.queues.lose(all - taken);
-            self.queues.gone(all);
-        }
-    }
-
-    fn completed(&self) -> Option<Buffer> {
-        self.queues.completed()
-    }
-
-    fn in_flight(&self) -> usize {
-        self.queues.in_flight()
-    }
-
-    fn wanted(&self) -> (usize, usize) {
-        self.queues.wanted()
-    }
-
-    fn post(&self, buffer: Buffer, headroom: usize) -> Result<(), Buffer> {
-        self.queues.post(buffer, headroom)
-    }
-
-    fn receive(&self) -> Option<Arrival<Buffer>> {
-        self.queues.receive(|| {
-            let skip = self.skip.get();
-            if skip > 0 && !self.host.has_fired(self.id) {
-                self.skip.set(skip - 1);
-            } else {
-                self.exchange(std::iter::empty());
-            }
-        })
     }
 }

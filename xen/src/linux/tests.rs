@@ -10,7 +10,9 @@ use xenvelope_grant::seam::{
     Arrival, Buffer as _, Events as _, Granter as _, Host as _, NicPort, Offload, PortId,
 };
 
-use super::{Buffer, PacketConfig, PacketPort, Tap, TapConfig, Xen, XenError};
+use super::{
+    Buffer, Descriptors as _, PacketConfig, PacketPort, Tap, TapConfig, TapOffloads, Xen, XenError,
+};
 
 /// A domain whose devices are sockets on which nothing ever comes, and the other end of its store.
 pub(super) fn without_xen() -> (Xen, UnixStream) {
@@ -75,7 +77,7 @@ fn tap_and_socket(xen: &Xen, number: u32) -> Option<(Tap, PacketPort)> {
         mac: Some([2, 0, 0, 0, 0, 1]),
         mtu: 1500,
         persistent: false,
-        tso: true,
+        offloads: TapOffloads::Segments,
         up: true,
     };
     let tap = Tap::open(xen, &tap);

@@ -23,6 +23,7 @@ impl Policy {
                 networks: guest.networks.clone(),
                 default_route: guest.default_route,
                 vlan: guest.vlan.get(),
+                ..Member::default()
             };
             (guest.mac.get_ref().0, member)
         });

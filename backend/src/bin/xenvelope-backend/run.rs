@@ -13,7 +13,9 @@ use xenvelope_service::manager::tell;
 use xenvelope_service::settings::Settings;
 use xenvelope_service::signals::Signals;
 use xenvelope_service::status::{LOG_EVERY, STATUS_EVERY, StatusFile};
-use xenvelope_xen::linux::{Limits, PacketConfig, PacketPort, Port, Tap, TapConfig, Xen};
+use xenvelope_xen::linux::{
+    Descriptors as _, Limits, PacketConfig, PacketPort, Port, Tap, TapConfig, TapOffloads, Xen,
+};
 
 use crate::card::CardAgent;
 use crate::commands::{Pf, Processes};
@@ -122,7 +124,7 @@ fn uplink(host: &Xen, config: &Config) -> anyhow::Result<Option<Port>> {
             mtu: config.uplink.mtu.map_or(1500, |mtu| mtu.get()),
             // What the administrator gave it, addresses and a bridge, stays over a restart.
             persistent: true,
-            tso: true,
+            offloads: TapOffloads::Segments,
             up: true,
         };
         return Ok(Some(Port::Tap(Tap::open(host, &tap).context("uplink")?)));

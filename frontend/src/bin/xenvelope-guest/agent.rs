@@ -3,7 +3,6 @@
 use std::path::Path;
 use std::time::Duration;
 
-use xenvelope_frontend::transmit::FRAME_AT;
 use xenvelope_frontend::{Frontend, Link};
 use xenvelope_grant::seam::{Host, Instant, NicPort};
 use xenvelope_switch::MacAddress;
@@ -14,11 +13,6 @@ use crate::device;
 use crate::report::Report;
 use crate::vf::{Finder, Found};
 
-/// Frames each way in one turn, and bytes after which there are no more of them. Not all that is
-/// there: what has been taken is on its way while the next is. With a whole window in one turn the
-/// two ends of a connection took turns, and each was idle half of the time.
-const FRAMES: usize = 64;
-const BYTES: usize = 512 << 10;
 /// How often the VF is looked for.
 const LOOK_FOR_VF: Duration = Duration::from_secs(1);
 
@@ -81,9 +75,8 @@ impl Agent {
     /// One turn. Whether anything happened.
     pub fn turn(&mut self, now: Instant) -> bool {
         let mut busy = self.frontend.poll(now);
-        // The stack answers while it takes: its answers leave in the same turn.
         busy |= self.give_to_stack();
-        busy |= self.take_from_stack();
+        busy |= self.tap.as_ref().is_some_and(|tap| self.frontend.take_from_stack(tap));
         busy |= self.frontend.flush(now);
         if now >= self.look_at {
             self.look_at = now + LOOK_FOR_VF;
@@ -105,39 +98,10 @@ impl Agent {
         self.frontend.wait(until.min(self.look_at));
     }
 
-    fn take_from_stack(&mut self) -> bool {
-        let Some(tap) = &self.tap else { return false };
-        tap.refill(&self.host, FRAME_AT);
-        let (mut taken, mut bytes) = (0, 0);
-        // What is not read, since there is no room or nothing to read it into, ends no wait.
-        while taken < FRAMES
-            && bytes < BYTES
-            && self.frontend.can_send()
-            && let Some(arrival) = tap.receive()
-        {
-            taken += 1;
-            bytes += arrival.frame.len();
-            self.frontend.send(arrival.buffer, arrival.frame, arrival.offload);
-        }
-        taken > 0
-    }
-
     fn give_to_stack(&mut self) -> bool {
-        let Agent { frontend, tap, refused, .. } = self;
-        let Some(tap) = tap else { return false };
-        if frontend.received() == 0 {
-            return false;
-        }
-        let mut bytes = 0;
-        let frames = frontend.frames().take_while(|(frame, _)| {
-            let room = bytes < BYTES;
-            bytes += frame.len();
-            room
-        });
-        let (taken, dropped) = tap.exchange(frames);
-        *refused += dropped as u64;
-        frontend.taken(taken + dropped);
-        true
+        let given = self.tap.as_ref().and_then(|tap| self.frontend.give_to_stack(tap));
+        self.refused += given.map_or(0, |given| given.refused as u64);
+        given.is_some()
     }
 
     /// Bonds the VF when it is there, and lets it go when it is not.

@@ -14,7 +14,7 @@ use xenvelope_service::manager::tell;
 use xenvelope_service::signals::Signals;
 use xenvelope_service::status::{LOG_EVERY, STATUS_EVERY, StatusFile};
 use xenvelope_switch::MacAddress;
-use xenvelope_xen::linux::{Limits, Tap, TapConfig, Xen};
+use xenvelope_xen::linux::{Descriptors as _, Limits, Tap, TapConfig, TapOffloads, Xen};
 
 use crate::agent::Agent;
 use crate::config::Config;
@@ -154,7 +154,7 @@ impl Program<'_> {
             mac: Some(mac.0),
             mtu: mtu.get(),
             persistent: self.config.persistent,
-            tso: self.config.tso,
+            offloads: if self.config.tso { TapOffloads::Segments } else { TapOffloads::Checksum },
             up: true,
         };
         Ok(Tap::open(&self.host, &config)?)
