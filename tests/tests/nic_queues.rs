@@ -130,7 +130,7 @@ fn a_queue_follows_its_guest_into_another_vlan() {
     let networks = BTreeSet::from([0]);
     for vlan in [5, 0, 7] {
         let default_route = DefaultRoute::Auto;
-        let member = Member { networks: networks.clone(), default_route, vlan };
+        let member = Member { networks: networks.clone(), default_route, vlan, ..Member::default() };
         lab.manager().set_member(mac(0), member);
         lab.steps(5);
         let inner = frame(mac(0), OUTSIDE, &[vlan as u8; 300]);
