@@ -1,6 +1,7 @@
 //! A whole host: a driver domain, guests in threads of their own, a card, a wire with a peer.
 
 mod builder;
+mod cpu;
 mod driver_domain;
 mod external;
 mod guest;
@@ -9,6 +10,7 @@ mod toolstack;
 mod worker;
 
 pub use builder::{GuestKind, GuestSpec, Host, HostError, HostSpec};
+pub use cpu::CpuTimes;
 pub use driver_domain::{CardAgent, DriverDomain};
 pub use external::{External, ExternalSnapshot};
 pub use guest::{Guest, GuestSnapshot, GuestWorker};

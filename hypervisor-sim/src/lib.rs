@@ -15,5 +15,7 @@ pub mod measure;
 #[allow(unsafe_code)]
 mod memory;
 pub mod nic;
+pub mod plot;
 pub mod report;
 pub mod stack;
+pub mod thread_clock;

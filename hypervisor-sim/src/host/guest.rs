@@ -11,7 +11,7 @@ use super::HostError;
 use super::worker::Worker;
 use crate::machine::{CounterSnapshot, Domain};
 use crate::nic::DomainPort;
-use crate::stack::Endpoint;
+use crate::stack::{Endpoint, Exchange};
 
 /// How long a guest sleeps at most.
 const NAP: Duration = Duration::from_millis(50);
@@ -22,6 +22,8 @@ pub struct GuestWorker {
     pub frontend: Frontend<Domain, DomainPort>,
     /// The stack on it.
     pub endpoint: Endpoint,
+    /// What has the interface in place of the stack, if anything has.
+    pub exchange: Option<Exchange>,
     /// The longest IP packet, in bytes.
     pub mtu: usize,
     /// The longest TCP segment that the stack hands over, as bytes of IP packet.
@@ -95,7 +97,7 @@ impl Guest {
                 let (mtu, gso) = (1500, None);
                 let endpoint =
                     Endpoint::new(&mut frontend.phy(mtu, gso), mac, address, clock.now(), seed);
-                let mut worker = GuestWorker { frontend, endpoint, mtu, gso };
+                let mut worker = GuestWorker { frontend, endpoint, exchange: None, mtu, gso };
                 while !orders.stopped() {
                     let busy = orders.carry_out(&mut worker) | worker.turn();
                     if !busy {
@@ -152,7 +154,11 @@ impl GuestWorker {
     fn turn(&mut self) -> bool {
         let now = self.frontend.host().now();
         let mut busy = self.frontend.poll(now);
-        busy |= self.endpoint.step(&mut self.frontend.phy(self.mtu, self.gso), now);
+        let mut device = self.frontend.phy(self.mtu, self.gso);
+        busy |= match &mut self.exchange {
+            Some(exchange) => exchange.step(&mut device, now),
+            None => self.endpoint.step(&mut device, now),
+        };
         busy | self.frontend.flush(now)
     }
 
