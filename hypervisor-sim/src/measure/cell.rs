@@ -58,7 +58,8 @@ impl FrameSize {
 
     /// Socket buffers: what is in flight must fit the smallest ring on the way.
     fn socket_buffer(self) -> usize {
-        if self.0 <= MTU { 256 << 10 } else { 512 << 10 }
+        // Below the MTU a window has more frames, so it must have fewer bytes.
+        if self.0 <= MTU { (256 << 10) * self.0 / MTU } else { 512 << 10 }
     }
 }
 

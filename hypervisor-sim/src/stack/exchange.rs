@@ -15,8 +15,8 @@ use smoltcp::time::Instant as SmolInstant;
 use xenvelope_grant::seam::Instant;
 use xenvelope_switch::MacAddress;
 
-/// IEEE 802, local experimental EtherType 1: no stack takes it.
-const ETHER_TYPE: [u8; 2] = [0x88, 0xb5];
+/// IEEE 802, local experimental EtherType 2: no stack takes it, and envelopes have the first.
+const ETHER_TYPE: [u8; 2] = [0x88, 0xb6];
 /// Ethernet header, sender's number, sequence number.
 const HEAD: usize = 14 + 2 + 8;
 /// When nothing has come for so long, a frame of the turn is lost.
