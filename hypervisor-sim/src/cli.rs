@@ -1,6 +1,9 @@
 //! The command line: what can be asked for, and what is wrong with what was asked.
 
 mod capture;
+mod mixed;
+mod plot;
+mod sweep;
 mod tap;
 
 use std::path::PathBuf;
@@ -12,14 +15,17 @@ use xenvelope_switch::MacAddress;
 
 pub use capture::CaptureArguments;
 
-use crate::host::{GuestKind, GuestSpec, HostSpec};
+use crate::host::{GuestSpec, HostSpec};
 use crate::machine::Costs;
 use crate::measure::{FrameSize, Limits, RouteName};
 use crate::nic::NicConfig;
 
 mod nic;
 
+pub use mixed::MixedArguments;
 pub use nic::{FunctionsChoice, NicArguments, NicChoice, TranslationChoice};
+pub use plot::PlotArguments;
+pub use sweep::SweepArguments;
 pub use tap::{Interval, TapArguments, TapRoute};
 
 /// A simulated Xen host that carries TCP between guests, by every route, and says what each
@@ -82,6 +88,14 @@ pub struct Arguments {
 pub enum Command {
     /// Guests that are Linux itself: network namespaces with a TAP each, for ping, iperf3, curl
     Tap(TapArguments),
+    /// Transfers at the same time over different routes: through the card, through the driver
+    /// domain, and direct
+    Mixed(MixedArguments),
+    /// More and more guests, with a mesh of direct channels, a switch, and both: what a packet
+    /// costs
+    Sweep(SweepArguments),
+    /// Measures everything and draws it: SVG files, one HTML page, and the data
+    Plot(PlotArguments),
 }
 
 /// A guest as it is given on the command line.
@@ -157,18 +171,15 @@ impl Arguments {
             let asked = usize::from(self.guests);
             let with_vf = if asked > 2 { asked - 1 } else { asked }.min(vfs);
             (0..usize::from(self.guests))
-                .map(|index| guest(index, numbered_mac(index), index < with_vf))
+                .map(|index| {
+                    GuestSpec::envelope(index, GuestSpec::numbered_mac(index), index < with_vf)
+                })
                 .collect()
         } else {
             let given = self.guest.iter().enumerate();
-            given.map(|(index, asked)| guest(index, asked.mac, asked.vf)).collect()
+            given.map(|(index, asked)| GuestSpec::envelope(index, asked.mac, asked.vf)).collect()
         };
-        guests.push(GuestSpec {
-            name: "stock".to_owned(),
-            mac: MacAddress([0x02, 0x78, 0x76, 0x73, 0, 1]),
-            kind: GuestKind::Stock,
-            vf: false,
-        });
+        guests.push(GuestSpec::stock());
         let nic = NicConfig { bus_gbit: self.bus_gbit, ..self.card.config() };
         let costs = if self.ideal { Costs::ideal() } else { Costs::published() };
         HostSpec { costs, nic, vfs_held_by: self.card.vfs_held_by(), guests }
@@ -192,19 +203,4 @@ impl Arguments {
     pub fn limits(&self) -> Limits {
         Limits { time: self.seconds, bytes: ENOUGH, pings: PINGS.min(self.seconds) }
     }
-}
-
-/// The guest of a number.
-pub(crate) fn guest(index: usize, mac: MacAddress, vf: bool) -> GuestSpec {
-    // a to z, then guest26 and so on.
-    let name = match u8::try_from(index) {
-        Ok(letter) if letter < 26 => char::from(b'a' + letter).to_string(),
-        _ => format!("guest{index}"),
-    };
-    GuestSpec { name, mac, kind: GuestKind::Envelope, vf }
-}
-
-/// The address of a guest that is given none.
-pub(crate) fn numbered_mac(index: usize) -> MacAddress {
-    MacAddress([0x02, 0x78, 0x76, 0x65, (index >> 8) as u8, index as u8])
 }

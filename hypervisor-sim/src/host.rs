@@ -2,6 +2,7 @@
 
 mod builder;
 mod card;
+mod cpu;
 mod driver_domain;
 mod external;
 mod guest;
@@ -13,6 +14,7 @@ mod worker;
 
 pub use builder::{GuestKind, GuestSpec, Host, HostError, HostSpec};
 pub use card::{CardRefused, CardSummary, VfHolder};
+pub use cpu::CpuTimes;
 pub use driver_domain::{CardAgent, DriverDomain};
 pub use external::{External, ExternalSnapshot};
 pub use guest::{Guest, GuestSnapshot, GuestWorker};

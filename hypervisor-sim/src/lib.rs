@@ -16,6 +16,8 @@ pub mod measure;
 #[allow(unsafe_code)]
 mod memory;
 pub mod nic;
+pub mod plot;
 pub mod report;
 pub mod stack;
 pub mod tap;
+pub mod thread_clock;

@@ -3,10 +3,25 @@
 
 mod cell;
 mod flip;
+mod mixed;
 mod route;
 mod sample;
+mod sweep;
+mod timeline;
 
 pub use cell::{Bench, Cell, CellResult, FrameSize, Limits, MeasureError};
 pub use flip::{FlipPhase, FlipResult, flip};
+pub use mixed::{Mixed, MixedPlan, Pair, PairResult, PlanError, mixed};
 pub use route::{RouteName, UnknownRoute, plan};
-pub use sample::Sample;
+pub use sample::{DomainShare, Sample};
+pub use sweep::{Sweep, SweepRound, SweepRow, Topology, sweep_point};
+pub use timeline::{Tick, Timeline, Turn, timeline};
+
+/// The median of values in order: the middle one, or the mean of the two in the middle; 0 of none.
+pub fn median(sorted: &[f64]) -> f64 {
+    match sorted.len() {
+        0 => 0.0,
+        count if count % 2 == 1 => sorted[count / 2],
+        count => (sorted[count / 2 - 1] + sorted[count / 2]) / 2.0,
+    }
+}

@@ -1,11 +1,15 @@
 //! What was measured, for people and for machines.
 
 mod json;
+mod mixed;
 mod sentences;
+mod sweep;
 mod table;
 mod text;
 
 pub use json::json;
+pub use mixed::{DOMAIN_HEADINGS, PAIR_HEADINGS, mixed_json, mixed_text};
+pub use sweep::{SWEEP_HEADINGS, Verdict, sweep_json, sweep_text, verdicts};
 pub use text::{flip_text, text};
 
 use crate::host::{CardSummary, Ledger};

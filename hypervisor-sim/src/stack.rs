@@ -4,9 +4,11 @@
 //! The same endpoint runs in each guest, over the frontend, and in the external peer, over the
 //! wire.
 
+mod exchange;
 mod jobs;
 mod payload;
 
+pub use exchange::{Exchange, ExchangeCounts, Pattern};
 pub use jobs::{Job, Pings, Progress};
 pub use payload::{Payload, PayloadError};
 

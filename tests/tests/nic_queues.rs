@@ -104,7 +104,7 @@ fn a_guest_without_a_queue_is_reached_by_the_driver_domain_and_gets_the_next_tha
     let with: Vec<usize> = (0..2).filter(|guest| lab.backend.has_queue(mac(*guest))).collect();
     let [first] = with[..] else { panic!("{with:?} have a queue") };
     let second = 1 - first;
-    let mut expect = |lab: &mut Lab, guest: usize, by_queue: bool| {
+    let expect = |lab: &mut Lab, guest: usize, by_queue: bool| {
         let sent = frame(mac(guest), OUTSIDE, &[5; 500]);
         let before = queue_frames(lab, guest);
         wire.send(&sent).expect("room on the wire");
@@ -130,7 +130,8 @@ fn a_queue_follows_its_guest_into_another_vlan() {
     let networks = BTreeSet::from([0]);
     for vlan in [5, 0, 7] {
         let default_route = DefaultRoute::Auto;
-        let member = Member { networks: networks.clone(), default_route, vlan, ..Member::default() };
+        let member =
+            Member { networks: networks.clone(), default_route, vlan, ..Member::default() };
         lab.manager().set_member(mac(0), member);
         lab.steps(5);
         let inner = frame(mac(0), OUTSIDE, &[vlan as u8; 300]);

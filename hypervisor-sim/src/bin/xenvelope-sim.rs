@@ -2,6 +2,7 @@
 //! costs.
 
 use std::io::Write;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context;
@@ -9,10 +10,17 @@ use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use xenvelope_hypervisor_sim::capture::{Capture, CaptureError};
-use xenvelope_hypervisor_sim::cli::{Arguments, Command, TapArguments};
+use xenvelope_hypervisor_sim::cli::{
+    Arguments, Command, MixedArguments, PlotArguments, SweepArguments, TapArguments,
+};
 use xenvelope_hypervisor_sim::host::Host;
-use xenvelope_hypervisor_sim::measure::{Bench, FrameSize, flip, plan};
-use xenvelope_hypervisor_sim::report::{Report, flip_text, json, text};
+use xenvelope_hypervisor_sim::measure::{
+    Bench, FrameSize, Topology, flip, mixed, plan, sweep_point,
+};
+use xenvelope_hypervisor_sim::plot;
+use xenvelope_hypervisor_sim::report::{
+    Report, flip_text, json, mixed_json, mixed_text, sweep_json, sweep_text, text,
+};
 use xenvelope_hypervisor_sim::stack::Payload;
 use xenvelope_hypervisor_sim::tap;
 
@@ -27,6 +35,9 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let outcome = match &arguments.command {
         Some(Command::Tap(arguments)) => run_tap(arguments),
+        Some(Command::Mixed(arguments)) => run_mixed(arguments),
+        Some(Command::Sweep(arguments)) => run_sweep(arguments),
+        Some(Command::Plot(arguments)) => run_plot(arguments),
         None => run(&arguments),
     };
     match outcome {
@@ -59,12 +70,76 @@ impl<E: Into<anyhow::Error>> From<E> for Failure {
     }
 }
 
-fn run(arguments: &Arguments) -> Result<bool, Failure> {
-    let file = match &arguments.file {
-        Some(file) => file.clone(),
+/// The file to send.
+fn payload(asked: Option<&Path>) -> Result<(PathBuf, Payload), Failure> {
+    let file = match asked {
+        Some(file) => file.to_owned(),
         None => std::env::current_exe().context("cannot find this program's own file")?,
     };
     let payload = Payload::read(&file).map_err(|cause| Failure::Input(cause.to_string()))?;
+    Ok((file, payload))
+}
+
+fn run_mixed(arguments: &MixedArguments) -> Result<bool, Failure> {
+    let (_, payload) = payload(arguments.file.as_deref())?;
+    let plan = arguments.plan().map_err(|cause| Failure::Input(cause.to_string()))?;
+    let spec = plan.host(arguments.costs(), arguments.bus_gbit);
+    spec.check().map_err(|cause| Failure::Input(cause.to_string()))?;
+    let host = Host::start(&spec)?;
+    host.wait_connected()?;
+    let result = mixed(&mut Bench::new(&host, payload), &plan, arguments.frame, arguments.seconds)?;
+    if arguments.json {
+        say(&serde_json::to_string_pretty(&mixed_json(&result))?)?;
+    } else {
+        say(&mixed_text(&result))?;
+    }
+    Ok(result.all_right())
+}
+
+fn run_sweep(arguments: &SweepArguments) -> Result<bool, Failure> {
+    let sweep = arguments.sweep();
+    let progress = bar(arguments.json);
+    progress.set_length((arguments.guests.len() * Topology::ALL.len()) as u64);
+    let mut rows = Vec::new();
+    for guests in &arguments.guests {
+        for topology in Topology::ALL {
+            progress.set_message(format!("{guests} guests, {}", topology.name()));
+            rows.push(sweep_point(&sweep, *guests, topology)?);
+            progress.inc(1);
+        }
+    }
+    progress.finish_and_clear();
+    if arguments.json {
+        say(&serde_json::to_string_pretty(&sweep_json(&sweep, &rows))?)?;
+    } else {
+        say(&sweep_text(&sweep, &rows))?;
+    }
+    Ok(rows.iter().all(|row| row.wrong == 0))
+}
+
+fn run_plot(arguments: &PlotArguments) -> Result<bool, Failure> {
+    let out =
+        plot::Output::create(&arguments.out).map_err(|cause| Failure::Input(cause.to_string()))?;
+    let progress = bar(false);
+    let plan = plot::Plan::new(arguments.quick, arguments.rounds);
+    let measured = plan.measure(|done, of, what| {
+        progress.set_length(of as u64);
+        progress.set_position(done as u64);
+        progress.set_message(what.to_owned());
+    })?;
+    let run = plot::Run::new(plot::command_line(arguments), &plan);
+    let figures = plot::figures(&measured);
+    out.write(&run, &figures)?;
+    progress.finish_and_clear();
+    for figure in &figures {
+        say(&format!("{}: {}", figure.id, figure.finding))?;
+    }
+    say(&format!("written to {}", out.page().display()))?;
+    Ok(measured.all_right())
+}
+
+fn run(arguments: &Arguments) -> Result<bool, Failure> {
+    let (file, payload) = payload(arguments.file.as_deref())?;
     arguments.card.check().map_err(|cause| Failure::Input(cause.to_string()))?;
     let spec = arguments.host();
     spec.check().map_err(|cause| Failure::Input(cause.to_string()))?;
@@ -72,7 +147,7 @@ fn run(arguments: &Arguments) -> Result<bool, Failure> {
         CaptureError::Create { .. } => Failure::Input(cause.to_string()),
         other => Failure::Run(other.into()),
     })?;
-    let progress = bar(arguments);
+    let progress = bar(arguments.json);
     progress.set_message("starting the host");
     let host = Host::start_recorded(&spec, capture.as_ref().map(Capture::recorder))?;
     host.wait_connected()?;
@@ -140,8 +215,8 @@ fn run_tap(arguments: &TapArguments) -> Result<bool, Failure> {
     })
 }
 
-fn bar(arguments: &Arguments) -> ProgressBar {
-    if arguments.json {
+fn bar(hidden: bool) -> ProgressBar {
+    if hidden {
         return ProgressBar::hidden();
     }
     let bar = ProgressBar::new(0);

@@ -40,6 +40,32 @@ pub struct GuestSpec {
     pub vf: bool,
 }
 
+impl GuestSpec {
+    /// The guest of a number, with our frontend: called a to z, then guest26 and so on.
+    pub fn envelope(index: usize, mac: MacAddress, vf: bool) -> GuestSpec {
+        let name = match u8::try_from(index) {
+            Ok(letter) if letter < 26 => char::from(b'a' + letter).to_string(),
+            _ => format!("guest{index}"),
+        };
+        GuestSpec { name, mac, kind: GuestKind::Envelope, vf }
+    }
+
+    /// The address of the guest of a number, where none is given.
+    pub fn numbered_mac(index: usize) -> MacAddress {
+        MacAddress([0x02, 0x78, 0x76, 0x65, (index >> 8) as u8, index as u8])
+    }
+
+    /// A guest that knows netif and nothing else.
+    pub fn stock() -> GuestSpec {
+        GuestSpec {
+            name: "stock".to_owned(),
+            mac: MacAddress([0x02, 0x78, 0x76, 0x73, 0, 1]),
+            kind: GuestKind::Stock,
+            vf: false,
+        }
+    }
+}
+
 /// A host to be made.
 #[derive(Clone, Debug)]
 pub struct HostSpec {
@@ -139,7 +165,7 @@ pub struct Host {
     /// The machine.
     pub machine: Arc<Machine>,
     // Last, so that it runs until everybody else has gone.
-    _hardware: NicThread,
+    pub(super) hardware: NicThread,
 }
 
 impl HostSpec {
@@ -210,7 +236,7 @@ impl Host {
             guests.push(add_guest(&machine, &nic, &dom0, wanted, index, recorder)?);
         }
         let vfs_held_by = spec.vfs_held_by;
-        Ok(Host { guests, driver_domain, external, nic, vfs_held_by, machine, _hardware: hardware })
+        Ok(Host { guests, driver_domain, external, nic, vfs_held_by, machine, hardware })
     }
 
     /// Waits until `done`, at most `patience`.

@@ -69,7 +69,7 @@ pub type SimBackend = Backend<Domain, DomainPort, CardAgent>;
 pub struct DriverDomain {
     /// The domain.
     pub domain: Domain,
-    worker: Worker<SimBackend>,
+    pub(super) worker: Worker<SimBackend>,
 }
 
 impl DriverDomain {

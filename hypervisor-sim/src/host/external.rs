@@ -49,7 +49,7 @@ pub struct External {
     pub mac: MacAddress,
     /// Its IP address.
     pub address: Ipv4Addr,
-    worker: Worker<ExternalWorker>,
+    pub(super) worker: Worker<ExternalWorker>,
 }
 
 /// How long the peer sleeps at most: there is no bell on a wire, so this is also how long an

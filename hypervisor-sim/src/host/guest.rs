@@ -12,7 +12,7 @@ use super::worker::Worker;
 use super::{HostError, StackError, StackSpec};
 use crate::machine::{CounterSnapshot, Domain};
 use crate::nic::DomainPort;
-use crate::stack::Endpoint;
+use crate::stack::{Endpoint, Exchange};
 
 /// How long a guest sleeps at most.
 const NAP: Duration = Duration::from_millis(50);
@@ -25,6 +25,8 @@ pub struct GuestWorker {
     pub endpoint: Endpoint,
     /// One of the system under us, which takes its place.
     pub tap: Option<GuestTap>,
+    /// What has the interface in place of the stack, if anything has.
+    pub exchange: Option<Exchange>,
     /// The longest IP packet, in bytes.
     pub mtu: usize,
     /// The longest TCP segment that the stack hands over, as bytes of IP packet.
@@ -98,7 +100,8 @@ impl Guest {
                 let (mtu, gso) = (1500, None);
                 let endpoint =
                     Endpoint::new(&mut frontend.phy(mtu, gso), mac, address, clock.now(), seed);
-                let mut worker = GuestWorker { frontend, endpoint, tap: None, mtu, gso };
+                let mut worker =
+                    GuestWorker { frontend, endpoint, tap: None, exchange: None, mtu, gso };
                 while !orders.stopped() {
                     let busy = orders.carry_out(&mut worker) | worker.turn();
                     if !busy {
@@ -164,9 +167,12 @@ impl GuestWorker {
     fn turn(&mut self) -> bool {
         let now = self.frontend.host().now();
         let mut busy = self.frontend.poll(now);
-        busy |= match &mut self.tap {
-            Some(tap) => tap.turn(&mut self.frontend),
-            None => self.endpoint.step(&mut self.frontend.phy(self.mtu, self.gso), now),
+        busy |= match (&mut self.tap, &mut self.exchange) {
+            (Some(tap), _) => tap.turn(&mut self.frontend),
+            (None, Some(exchange)) => {
+                exchange.step(&mut self.frontend.phy(self.mtu, self.gso), now)
+            }
+            (None, None) => self.endpoint.step(&mut self.frontend.phy(self.mtu, self.gso), now),
         };
         busy | self.frontend.flush(now)
     }

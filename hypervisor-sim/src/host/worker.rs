@@ -1,10 +1,13 @@
 //! A thread that owns something and does what it is told from outside, between turns of its own.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
+
+use crate::thread_clock::ThreadClock;
 
 type Task<T> = Box<dyn FnOnce(&mut T) + Send>;
 
@@ -13,6 +16,7 @@ pub struct Worker<T> {
     tasks: Sender<Task<T>>,
     wake: Arc<dyn Fn() + Send + Sync>,
     stop: Arc<AtomicBool>,
+    clock: Arc<OnceLock<ThreadClock>>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -49,9 +53,18 @@ impl<T: 'static> Worker<T> {
         let (tasks, receiver) = unbounded();
         let stop = Arc::new(AtomicBool::new(false));
         let orders = Orders { tasks: receiver, stop: Arc::clone(&stop) };
-        let thread =
-            std::thread::Builder::new().name(name.to_owned()).spawn(move || body(orders))?;
-        Ok(Worker { tasks, wake: Arc::new(wake), stop, thread: Some(thread) })
+        let clock = Arc::new(OnceLock::new());
+        let own = Arc::clone(&clock);
+        let thread = std::thread::Builder::new().name(name.to_owned()).spawn(move || {
+            own.get_or_init(ThreadClock::of_this_thread);
+            body(orders)
+        })?;
+        Ok(Worker { tasks, wake: Arc::new(wake), stop, clock, thread: Some(thread) })
+    }
+
+    /// Processor time that the thread has used; none if it has not begun, or has ended.
+    pub fn cpu(&self) -> Duration {
+        self.clock.get().and_then(|clock| clock.read()).unwrap_or_default()
     }
 
     /// Has the thread do something, and waits for what it says. `None` if the thread has ended.

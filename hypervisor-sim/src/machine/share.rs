@@ -57,6 +57,13 @@ impl Maptrack {
     }
 }
 
+impl Domain {
+    /// Pages of other domains that the domain has mapped now: rings and tables.
+    pub fn mapped_pages(&self) -> usize {
+        lock(&self.state.maptrack).pages
+    }
+}
+
 impl Share for Domain {
     type Pages = SharedPages;
 

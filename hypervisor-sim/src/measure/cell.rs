@@ -12,7 +12,7 @@ use xenvelope_switch::MacAddress;
 
 use super::route::EXTERNAL;
 use super::{RouteName, Sample};
-use crate::host::{Host, HostError, Unbalanced};
+use crate::host::{CpuTimes, Host, HostError, Unbalanced};
 use crate::stack::{Job, Payload, Pings, Progress};
 
 /// A transfer to be measured.
@@ -70,7 +70,8 @@ impl FrameSize {
 
     /// Socket buffers: what is in flight must fit the smallest ring on the way.
     fn socket_buffer(self) -> usize {
-        if self.0 <= MTU { 256 << 10 } else { 512 << 10 }
+        // Below the MTU a window has more frames, so it must have fewer bytes.
+        if self.0 <= MTU { (256 << 10) * self.0 / MTU } else { 512 << 10 }
     }
 }
 
@@ -114,6 +115,8 @@ pub struct CellResult {
     pub tag_bytes: u64,
     /// DMA bytes of all ports for each byte of payload.
     pub bus_bytes_per_payload_byte: f64,
+    /// Processor time by domain, from the start of the transfer to its end.
+    pub cpu: CpuTimes,
     /// Round trips: median and 99th percentile, in microseconds.
     pub rtt_us: Option<(f64, f64)>,
     /// Drops by who dropped and why.
@@ -125,7 +128,7 @@ pub struct CellResult {
 }
 
 /// For how long a transfer may take to begin, or to end.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Why a measurement failed.
 #[derive(Debug, Error)]
@@ -355,6 +358,7 @@ fn result(
         tag_bytes: after.tag_bytes(before),
         bus_bytes_per_payload_byte: (after.bus_bytes - before.bus_bytes) as f64
             / payload.max(1) as f64,
+        cpu: after.cpu(before),
         rtt_us,
         drops,
         passes: good,

@@ -1,8 +1,11 @@
 //! All counters of a host at one moment, and what follows from two of them.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
-use crate::host::{ExternalSnapshot, GuestSnapshot, Host, HostError};
+use xenvelope_frontend::Ways;
+
+use crate::host::{CpuTimes, ExternalSnapshot, GuestSnapshot, Host, HostError};
 use crate::machine::CounterSnapshot;
 
 /// All counters of a host at one moment.
@@ -11,8 +14,24 @@ pub struct Sample {
     guests: BTreeMap<String, GuestSnapshot>,
     driver_domain: CounterSnapshot,
     external: ExternalSnapshot,
+    cpu: CpuTimes,
     /// Bytes of DMA of all the card's ports, descriptors and write-backs too.
     pub bus_bytes: u64,
+}
+
+/// What one domain did between two samples.
+#[derive(Clone, PartialEq, Debug)]
+pub struct DomainShare {
+    /// Its name.
+    pub name: String,
+    /// Processor time of its thread.
+    pub cpu: Duration,
+    /// What it made the host do.
+    pub counters: CounterSnapshot,
+    /// Bytes of frames that it moved, or had the hypervisor move.
+    pub copied_bytes: u64,
+    /// What it sent, by which way; nothing for the driver domain.
+    pub sent_by: Ways,
 }
 
 /// The driver domain's name in tables.
@@ -29,6 +48,7 @@ impl Sample {
             guests,
             driver_domain: host.driver_domain.domain.counters(),
             external: host.external.snapshot()?,
+            cpu: host.cpu(),
             bus_bytes: host.nic.total_counters().total(),
         })
     }
@@ -43,6 +63,41 @@ impl Sample {
             Some((name.as_str(), now.domain - before.domain))
         });
         guests.chain([(DRIVER_DOMAIN, self.driver_domain - earlier.driver_domain)])
+    }
+
+    /// What each domain did since `earlier`: the guests by name, then the driver domain.
+    pub fn shares(&self, earlier: &Sample) -> Vec<DomainShare> {
+        let copied = self.copied(earlier);
+        let cpu = self.cpu(earlier);
+        self.domains(earlier)
+            .map(|(name, counters)| {
+                let ways = |sample: &Sample| {
+                    sample.guests.get(name).map(|guest| guest.frontend.sent_by).unwrap_or_default()
+                };
+                DomainShare {
+                    name: name.to_owned(),
+                    cpu: cpu.guests.get(name).copied().unwrap_or(cpu.driver_domain),
+                    counters,
+                    copied_bytes: copied.get(name).copied().unwrap_or(0),
+                    sent_by: since(ways(self), ways(earlier)),
+                }
+            })
+            .collect()
+    }
+
+    /// Processor time since `earlier`.
+    pub fn cpu(&self, earlier: &Sample) -> CpuTimes {
+        self.cpu.since(&earlier.cpu)
+    }
+
+    /// Frames that the stacks of all guests sent since `earlier`.
+    pub fn sent(&self, earlier: &Sample) -> u64 {
+        self.frontends(earlier, |guest| guest.frontend.sent.frames)
+    }
+
+    /// Ports that domains found pending and looked at since `earlier`, by everybody.
+    pub fn ports_polled(&self, earlier: &Sample) -> u64 {
+        self.domains(earlier).map(|(_, counters)| counters.events_received).sum()
     }
 
     /// Sums something of the frontends since `earlier`.
@@ -113,5 +168,19 @@ impl Sample {
             })
             .filter(|(_, bytes)| *bytes > 0)
             .collect()
+    }
+}
+
+fn since(now: Ways, earlier: Ways) -> Ways {
+    Ways {
+        vf_frames: now.vf_frames - earlier.vf_frames,
+        netif_frames: now.netif_frames - earlier.netif_frames,
+        queue_frames: now.queue_frames - earlier.queue_frames,
+        envelopes_vf: now.envelopes_vf - earlier.envelopes_vf,
+        envelopes_driver_domain: now.envelopes_driver_domain - earlier.envelopes_driver_domain,
+        envelopes_direct: now.envelopes_direct - earlier.envelopes_direct,
+        enveloped_vf: now.enveloped_vf - earlier.enveloped_vf,
+        enveloped_driver_domain: now.enveloped_driver_domain - earlier.enveloped_driver_domain,
+        enveloped_direct: now.enveloped_direct - earlier.enveloped_direct,
     }
 }

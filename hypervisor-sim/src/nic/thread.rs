@@ -1,13 +1,14 @@
 //! A thread for the card: hardware works beside the processors.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use xenvelope_grant::seam::Instant;
 
 use super::Nic;
+use crate::thread_clock::ThreadClock;
 
 /// Waits shorter than this are not worth a sleep, which takes that long by itself.
 const SHORT: Duration = Duration::from_micros(50);
@@ -19,6 +20,7 @@ const IDLE: Duration = Duration::from_micros(20);
 pub struct NicThread {
     nic: Arc<Nic>,
     stop: Arc<AtomicBool>,
+    clock: Arc<OnceLock<ThreadClock>>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -30,16 +32,24 @@ impl NicThread {
         clock: impl Fn() -> Instant + Send + 'static,
     ) -> std::io::Result<NicThread> {
         let stop = Arc::new(AtomicBool::new(false));
+        let own = Arc::new(OnceLock::new());
         let thread = {
-            let (nic, stop) = (Arc::clone(&nic), Arc::clone(&stop));
+            let (nic, stop, own) = (Arc::clone(&nic), Arc::clone(&stop), Arc::clone(&own));
             thread::Builder::new().name("nic".into()).spawn(move || {
+                own.get_or_init(ThreadClock::of_this_thread);
                 while !stop.load(Ordering::Acquire) {
                     let next = nic.run(clock());
                     rest(&nic, next, &clock);
                 }
             })?
         };
-        Ok(NicThread { nic, stop, thread: Some(thread) })
+        Ok(NicThread { nic, stop, clock: own, thread: Some(thread) })
+    }
+
+    /// Processor time that the thread has used: what simulating the card costs, which no
+    /// processor of a host would pay.
+    pub fn cpu(&self) -> Duration {
+        self.clock.get().and_then(|clock| clock.read()).unwrap_or_default()
     }
 }
 

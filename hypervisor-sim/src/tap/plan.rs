@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use xenvelope_backend::{Member, PairRoute};
 
 use super::{INTERFACE, TapError};
-use crate::cli::{TapArguments, TapRoute, guest, numbered_mac};
+use crate::cli::{TapArguments, TapRoute};
 use crate::host::{GuestKind, GuestSpec, Host, HostError, HostSpec, VfHolder};
 use crate::machine::Costs;
 use crate::measure::RouteName;
@@ -45,7 +45,11 @@ impl Plan {
             .map(|index| {
                 // Every second one, so that the route has both its ends.
                 let stock = route == TapRoute::Named(RouteName::Stock) && index % 2 == 1;
-                let made = guest(index, numbered_mac(index), index < vfs && !stock);
+                let made = GuestSpec::envelope(
+                    index,
+                    GuestSpec::numbered_mac(index),
+                    index < vfs && !stock,
+                );
                 if stock { GuestSpec { kind: GuestKind::Stock, ..made } } else { made }
             })
             .collect();
