@@ -10,6 +10,7 @@ mod copier;
 mod events;
 mod granter;
 mod host;
+mod mechanism;
 mod nic;
 mod share;
 mod store;
@@ -21,6 +22,7 @@ pub use granter::{
     pages_touched, piece_in_page,
 };
 pub use host::{Host, Instant};
+pub use mechanism::{Lacks, Mechanism, MechanismError};
 pub use nic::{Arrival, NicCapabilities, NicError, NicPort, Offload, Unsent};
 pub use share::{Share, Shared};
 pub use store::{Change, Store, StoreError, WatchEvent};

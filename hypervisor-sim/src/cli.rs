@@ -1,15 +1,18 @@
 //! The command line: what can be asked for, and what is wrong with what was asked.
 
+pub mod mechanisms;
+
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
+use xenvelope_grant::seam::Mechanism;
 use xenvelope_switch::MacAddress;
 
 use crate::host::{GuestKind, GuestSpec, HostSpec};
 use crate::machine::Costs;
-use crate::measure::{FrameSize, Limits, RouteName};
+use crate::measure::{FrameSize, Limits, NotUnder, RouteName, exists_under};
 use crate::nic::NicConfig;
 
 /// A simulated Xen host that carries TCP between guests, by every route, and says what each
@@ -62,6 +65,10 @@ pub struct Arguments {
     #[arg(long)]
     pub no_anti_spoof: bool,
 
+    /// How the right to read a frame reaches its receiver: destination, transitive or keyed
+    #[arg(long, value_name = "NAME", default_value = "destination", value_parser = mechanisms::mechanism)]
+    pub mechanism: Mechanism,
+
     /// One JSON object instead of the table
     #[arg(long)]
     pub json: bool,
@@ -69,7 +76,10 @@ pub struct Arguments {
 
 /// What else the program does.
 #[derive(Subcommand, Clone, Debug)]
-pub enum Command {}
+pub enum Command {
+    /// Compares the grant mechanisms: cost, attacks, the card's switch, changes needed
+    Mechanisms(mechanisms::Mechanisms),
+}
 
 /// A guest as it is given on the command line.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -112,14 +122,14 @@ fn vfs(text: &str) -> Result<u8, String> {
     asked.ok_or_else(|| "give a whole number from 0 to 60".to_owned())
 }
 
-fn seconds(text: &str) -> Result<Duration, String> {
+pub(crate) fn seconds(text: &str) -> Result<Duration, String> {
     match text.parse::<f64>() {
         Ok(seconds) if (0.01..=3600.0).contains(&seconds) => Ok(Duration::from_secs_f64(seconds)),
         _ => Err("give a time from 0.01 to 3600 seconds".to_owned()),
     }
 }
 
-fn frame(text: &str) -> Result<FrameSize, String> {
+pub(crate) fn frame(text: &str) -> Result<FrameSize, String> {
     let (min, max) = (FrameSize::MIN, FrameSize::MAX);
     text.parse()
         .ok()
@@ -168,12 +178,25 @@ impl Arguments {
             ..NicConfig::default()
         };
         let costs = if self.ideal { Costs::ideal() } else { Costs::published() };
-        HostSpec { costs, nic, guests }
+        HostSpec { costs, nic, guests, mechanism: self.mechanism }
     }
 
     /// The routes to measure.
     pub fn routes(&self) -> Vec<RouteName> {
-        if self.route.is_empty() { RouteName::ALL.to_vec() } else { self.route.clone() }
+        if self.route.is_empty() {
+            let exists = |route: &RouteName| exists_under(*route, self.mechanism).is_ok();
+            RouteName::ALL.into_iter().filter(exists).collect()
+        } else {
+            self.route.clone()
+        }
+    }
+
+    /// What was asked for and does not exist, if anything.
+    ///
+    /// # Errors
+    /// Why.
+    pub fn check_routes(&self) -> Result<(), NotUnder> {
+        self.route.iter().try_for_each(|route| exists_under(*route, self.mechanism))
     }
 
     /// The frame sizes to measure at.

@@ -8,6 +8,8 @@ mod text;
 pub use json::json;
 pub use text::{flip_text, text};
 
+use xenvelope_grant::seam::Mechanism;
+
 use crate::host::Ledger;
 use crate::machine::Costs;
 use crate::measure::{CellResult, FlipResult};
@@ -19,6 +21,8 @@ pub struct Report {
     pub costs: Costs,
     /// What the I/O bus carries in each direction, in Gbit/s.
     pub bus_gbit: Option<f64>,
+    /// How the right to read reached the receivers of envelopes.
+    pub mechanism: Mechanism,
     /// How many guests there were.
     pub guests: usize,
     /// The file that was sent, and its bytes.

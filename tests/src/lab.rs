@@ -160,8 +160,22 @@ impl Lab {
 
     /// A host without guests, whose backend is set up so.
     pub fn configured(anti_spoof: bool, backend_config: xenvelope_backend::Config) -> Lab {
+        Lab::assembled(anti_spoof, backend_config, GrantVersion::V2)
+    }
+
+    /// A host without guests, whose driver domain has a grant table of that version.
+    pub fn with_driver_version(version: GrantVersion) -> Lab {
+        Lab::assembled(true, xenvelope_backend::Config::default(), version)
+    }
+
+    fn assembled(
+        anti_spoof: bool,
+        backend_config: xenvelope_backend::Config,
+        grant_version: GrantVersion,
+    ) -> Lab {
         let machine = Machine::new(Costs::ideal());
-        let dom0 = machine.create_domain("driver-domain", PAGES);
+        let options = DomainOptions { grant_version, ..DomainOptions::new("driver-domain", PAGES) };
+        let dom0 = machine.create(&options).expect("a domain");
         let config = NicConfig { tx_ring: 128, rx_ring: 256, anti_spoof, ..NicConfig::default() };
         let nic = Nic::new(config).expect("a card");
         let uplink = nic.assign(CardPort::Pf, &dom0).expect("the PF");

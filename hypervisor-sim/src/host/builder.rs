@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant as StdInstant};
 
 use thiserror::Error;
-use xenvelope_grant::seam::StoreError;
+use xenvelope_grant::seam::{Mechanism, StoreError};
 use xenvelope_switch::MacAddress;
 
 use super::{DriverDomain, External, Guest, make_vif};
@@ -44,6 +44,9 @@ pub struct HostSpec {
     pub nic: NicConfig,
     /// The guests.
     pub guests: Vec<GuestSpec>,
+    /// How the right to read frames in envelopes reaches their receiver. Transitive grants are the
+    /// driver domain's, which makes them for pairs of guests that are asked to go that way.
+    pub mechanism: Mechanism,
 }
 
 /// Why a host could not be made, or does not do what is asked of it.
@@ -178,7 +181,8 @@ impl Host {
             External::start(nic.wire()?, EXTERNAL_MAC, Ipv4Addr::new(10, 0, 255, 1), started)?;
         let mut guests = Vec::new();
         for (index, wanted) in spec.guests.iter().enumerate() {
-            guests.push(add_guest(&machine, &nic, &dom0, wanted, index)?);
+            let keyed = spec.mechanism == Mechanism::Keyed;
+            guests.push(add_guest(&machine, &nic, &dom0, wanted, index, keyed)?);
         }
         Ok(Host { guests, driver_domain, external, nic, machine, _hardware: hardware })
     }
@@ -241,6 +245,7 @@ fn add_guest(
     dom0: &Domain,
     wanted: &GuestSpec,
     index: usize,
+    keyed: bool,
 ) -> Result<Guest, HostError> {
     let domain = machine.create_domain(&wanted.name, GUEST_PAGES);
     let domid = xenvelope_grant::seam::Host::domid(&domain);
@@ -258,6 +263,7 @@ fn add_guest(
     };
     let config = xenvelope_frontend::Config {
         envelopes: wanted.kind == GuestKind::Envelope,
+        keyed,
         ..Default::default()
     };
     // 10.0.0.1 upwards; 250 to a third byte.

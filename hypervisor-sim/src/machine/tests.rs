@@ -3,6 +3,7 @@
 mod copies;
 mod domains;
 mod grants;
+mod keyed;
 mod ports;
 mod sharing;
 
