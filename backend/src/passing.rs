@@ -305,6 +305,23 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
     }
 }
 
+impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Drop for Backend<H, N, C> {
+    /// Nobody reads on by us when we are gone. Requests that were not answered stay so, for the
+    /// process that follows: this is all that a killed process' kernel does, too.
+    fn drop(&mut self) {
+        let Self { vifs, host, .. } = self;
+        for rings in vifs.values_mut().filter_map(|vif| vif.rings.as_mut()) {
+            if let Some(passed) = &mut rings.passed {
+                passed.clear(|out| {
+                    for gref in out.refs {
+                        let _ = host.withdraw(gref);
+                    }
+                });
+            }
+        }
+    }
+}
+
 /// A frame is done with: its references are free, and its sender is answered at the end of the
 /// round.
 fn finish<H: Hypervisor>(
@@ -339,6 +356,6 @@ mod tests {
         assert_eq!(after(&[piece(0, 14), piece(7, 9)]), Some(vec![(7, 9)]));
         assert_eq!(after(&[piece(0, 10), piece(100, 10)]), Some(vec![(104, 6)]));
         assert_eq!(after(&[piece(0, 14)]), None);
-        assert_eq!(after(&vec![piece(0, PAGE_SIZE as u16); 18]), None);
+        assert_eq!(after(&[piece(0, PAGE_SIZE as u16); 18]), None);
     }
 }
