@@ -264,7 +264,9 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
         let Some(vif) = self.vifs.get_mut(&port) else {
             return;
         };
-        if let Some(rings) = vif.rings.take() {
+        let mut passed = None;
+        if let Some(mut rings) = vif.rings.take() {
+            passed = rings.passed.take();
             let waiting: usize = rings.queues.iter().map(|queue| queue.waiting.len()).sum();
             self.counters.drop_frames(crate::DropReason::NoReceiveBuffer, waiting as u64);
         }
@@ -275,6 +277,9 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
         {
             // While the guest maps it, its pages stay granted and are used for nothing else.
             vif.lingering.push(pages);
+        }
+        if let Some(passed) = &mut passed {
+            self.drop_passed(passed);
         }
         // While it is down nothing is known of a VF of its.
         self.switch.set_flood(PortId(port), true);

@@ -101,6 +101,8 @@ pub struct Counters {
     pub envelopes_forwarded: u64,
     /// Envelopes whose frames went to a guest without envelopes.
     pub envelopes_taken: u64,
+    /// Frames that were passed on for the receiver to copy.
+    pub passed_on: u64,
     /// Frames taken from the uplink.
     pub uplink_in: u64,
     /// Frames sent to the uplink.

@@ -23,6 +23,7 @@ use crate::counters::{Counters, DropReason};
 use crate::forward::{NicQueue, Round};
 use crate::manager::Manager;
 use crate::netback::NetbackError;
+use crate::passing::Refs;
 use crate::uplink::PfControl;
 use crate::vif::Vif;
 
@@ -125,6 +126,8 @@ pub struct Backend<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> {
     pub(crate) incarnations: u64,
     pub(crate) manager: Manager,
     pub(crate) round: Round<H>,
+    /// References of ours that pass on what guests granted to us.
+    pub(crate) refs: Refs,
     pub(crate) counters: Counters,
     pub(crate) beat_at: Instant,
 }
@@ -150,6 +153,7 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
             incarnations: 0,
             manager: Manager::default(),
             round,
+            refs: Refs::default(),
             counters: Counters::default(),
             beat_at: Instant::default(),
         };
@@ -187,6 +191,7 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
     /// answered, at the end of each round.
     pub fn shutdown(mut self) -> Counters {
         self.unwatch_all();
+        self.end_passing();
         for vif in self.vifs.values_mut() {
             let waiting = vif.rings.take().map_or(0, |rings| {
                 rings.queues.iter().map(|queue| queue.waiting.len() as u64).sum()
@@ -206,6 +211,7 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
         if now >= self.beat_at {
             self.beat_at = now + self.config.heartbeat;
             self.give_up_waiting(now);
+            self.give_up_passed(now);
             for vif in self.vifs.values_mut() {
                 if let Some(table) = &mut vif.table {
                     table.beat();

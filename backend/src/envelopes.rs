@@ -1,7 +1,7 @@
 //! Envelopes through the driver domain: passed on to guests that know them; taken, as their
 //! destination, for guests that do not.
 
-use xenvelope_grant::seam::{Buffer, End, Hypervisor, Instant, NicPort};
+use xenvelope_grant::seam::{Buffer, End, Hypervisor, Instant, Mechanism, NicPort};
 use xenvelope_switch::envelope::{
     Addresses, Body, Deliver, Envelope, EnvelopeBuilder, FrameRecord,
 };
@@ -53,6 +53,13 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
             return self.counters.drop_frames(DropReason::Malformed, 1);
         };
         let frames = envelope.carried();
+        if envelope.mechanism == Mechanism::Transitive {
+            return match envelope.body {
+                Body::Done { done, .. } => self.take_passed_done(from.0, &done),
+                // Only we pass anything on.
+                _ => self.counters.drop_frames(DropReason::Malformed, frames),
+            };
+        }
         let result = match self.switch.ingress(from, &envelope.header, now.0) {
             Err(discard) => Err(discard.into()),
             Ok(Forward { vid, to: Destination::Port(to) }) => {
@@ -96,6 +103,8 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
             return Ok(());
         }
         match envelope.body.clone() {
+            // What bears a key is not granted to us, on whose behalf ever.
+            _ if envelope.mechanism == Mechanism::Keyed => Err(DropReason::Malformed),
             Body::Deliver(deliver) => self.take_for(from, to, vid, &envelope.header, deliver, now),
             // A guest without envelopes has sent none: there is nothing to be done with.
             _ => Err(DropReason::NoDestination),
@@ -114,6 +123,10 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
         now: Instant,
     ) -> Result<(), DropReason> {
         let head = deliver.head;
+        if let Some(done) = &deliver.done {
+            // We are its peer: what we passed on to it is meant.
+            self.take_passed_done(from.0, done);
+        }
         // A tag means that the frames are granted to another guest, not to us.
         if head.tagged {
             return Err(DropReason::Malformed);
@@ -170,8 +183,8 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
         let total = length + record.head.total as usize;
         let offload = record.head.offload;
         let by_address = true;
-        let sources = &sources;
-        self.deliver(to, vid, &Frame { header, slot, sources, total, offload, by_address })
+        let (sources, origin) = (&sources, None);
+        self.deliver(to, vid, &Frame { header, slot, sources, total, offload, by_address, origin })
     }
 
     /// Says done to the guests whose frames we have taken, after the copy.

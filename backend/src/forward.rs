@@ -7,6 +7,7 @@ mod queues;
 mod uplink;
 mod waiting;
 
+pub(crate) use answer::queue_at;
 pub(crate) use queues::NicQueue;
 pub(crate) use waiting::{WAITING_FRAMES, Waiting};
 
@@ -19,18 +20,18 @@ use xenvelope_grant::netif::NR_SLOTS_MIN;
 use xenvelope_grant::seam::{CopyOp, Hypervisor, Instant, NicPort, NoBuffer, Offload};
 use xenvelope_switch::{Destination, EthernetHeader, Forward, PortId};
 
-use self::answer::queue_at;
 use crate::counters::DropReason;
 use crate::driver_domain::{Backend, UPLINK};
 use crate::netback::{
     Assembled, Delivery, FlowHash, SLOTS as DELIVERY_SLOTS, Source, plan, slots_for,
 };
+use crate::passing::{Origin, Ticket};
 use crate::uplink::PfControl;
 
 /// Bytes of a frame's beginning that are copied to us, looked at, and delivered as they were
 /// seen: a guest may rewrite its page meanwhile. As many as Linux' netback
 /// (`XEN_NETBACK_TX_COPY_LEN`).
-const HEADERS: usize = 128;
+pub(crate) const HEADERS: usize = 128;
 /// Bytes of scratch space for one frame's beginning: room in front to add a VLAN tag.
 const SLOT: usize = 256;
 /// Where in its slot a frame's beginning lies.
@@ -66,6 +67,8 @@ struct Taken {
     headers: Range<usize>,
     /// Where that goes.
     slot: usize,
+    /// Its receiver copies it, and the answer waits for that.
+    ticket: Option<Ticket>,
 }
 
 /// A frame that is being copied into a buffer of ours.
@@ -110,6 +113,14 @@ pub(crate) struct Round<H: Hypervisor> {
     envelope_slots: usize,
     /// Ports to be gone through while the switch or the guests are in use.
     pub ports: Vec<u32>,
+    /// When the round began.
+    pub now: Instant,
+    /// The ticket of the frame that is being switched, if it was passed on.
+    pub ticket: Option<Ticket>,
+    /// The last ticket.
+    tickets: u64,
+    /// Frames that were passed on and are done with, and whose they are.
+    pub finished: Vec<(QueueId, Ticket)>,
 }
 
 impl<H: Hypervisor> Round<H> {
@@ -129,7 +140,17 @@ impl<H: Hypervisor> Round<H> {
             turn: 0,
             envelope_slots: 0,
             ports: Vec::new(),
+            now: Instant::default(),
+            ticket: None,
+            tickets: 0,
+            finished: Vec::new(),
         })
+    }
+
+    /// A ticket that nobody has had.
+    pub fn next_ticket(&mut self) -> Ticket {
+        self.tickets += 1;
+        Ticket(self.tickets)
     }
 
     /// Scratch slots that are free.
@@ -167,18 +188,23 @@ pub(crate) struct Frame<'a> {
     /// Its sender may send others of the flow in envelopes, of which we do not see the headers:
     /// only the addresses say which frames must stay in order.
     pub by_address: bool,
+    /// Where it lies, if a guest sent it by netif.
+    pub origin: Option<Origin<'a>>,
 }
 
 impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
     /// One round of the data path. Whether there was anything.
     pub(crate) fn forward(&mut self, now: Instant) -> bool {
+        self.round.now = now;
         let mut busy = self.deliver_waiting();
         busy |= self.serve_queues();
         busy |= self.take_from_guests();
         self.switch_taken(now);
         busy |= self.take_envelopes(now);
         busy |= self.take_from_uplink(now);
+        self.seal_all_passed();
         self.copy_all(now);
+        self.answer_finished();
         self.send_dones();
         self.publish();
         self.close_broken();
@@ -239,6 +265,13 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
         let mut offload = frame.offload;
         if (total > PAGE_SIZE && !takes.sg) || !takes.gso(&offload) {
             return Err(DropReason::CannotTake);
+        }
+        if let Some(origin) = &frame.origin
+            && self.passes_on(PortId(origin.from.port), to)
+            && !frame.header.destination.is_multicast()
+            && self.pass_frame(to, tci, frame, origin)?
+        {
+            return Ok(());
         }
         if !takes.checksum(frame.header.ether_type, &offload) {
             offload = self.fill_checksum(&mut sources, total, offload)?;

@@ -8,6 +8,9 @@
 //! | [`manager`] | who may reach whom and by which way: forwarding tables, direct channels |
 //! | [`uplink`] | the port towards the outside: a NIC's PF |
 //!
+//! Beside netif's own way, a frame may be left for the receiving guest to copy: the right to read it
+//! is passed on (`passing`).
+//!
 //! A guest is not trusted: what it writes into a ring is copied once, checked, and an error ends
 //! that guest's interface and nobody else's.
 #![forbid(unsafe_code)]
@@ -20,6 +23,7 @@ mod envelopes;
 mod forward;
 pub mod manager;
 pub mod netback;
+mod passing;
 pub mod uplink;
 mod vif;
 

@@ -26,6 +26,9 @@ pub enum PairRoute {
     Auto,
     /// Frames through the driver domain's switch, by netif; the driver domain copies.
     Bridge,
+    /// Frames by netif to the driver domain, which passes the right to read them on; the
+    /// receiving guest copies. Where nothing can be passed on, as [`PairRoute::Bridge`].
+    BridgeReceiverCopy,
     /// Envelopes through the driver domain's switch.
     Switch,
     /// Envelopes on a channel of their own.
@@ -71,6 +74,8 @@ pub struct Manager {
     /// Direct channels, by the two port numbers, lower first.
     channels: BTreeMap<(u32, u32), DirectChannel>,
     dirty: bool,
+    /// Whether [`PairRoute::BridgeReceiverCopy`] was ever asked for.
+    any_receiver_copies: bool,
 }
 
 /// A direct channel that is being arranged or is up.
@@ -97,14 +102,29 @@ impl Manager {
     /// Asks for a way between two interfaces.
     pub fn set_route(&mut self, one: MacAddress, other: MacAddress, route: PairRoute) {
         self.routes.insert((one.min(other), one.max(other)), route);
-        self.dirty = true;
+        self.route_asked(route);
     }
 
     /// Asks for a way between all pairs of which nothing else was said.
     pub fn set_all_routes(&mut self, route: PairRoute) {
         self.routes.clear();
         self.default_route = route;
+        self.route_asked(route);
+    }
+
+    fn route_asked(&mut self, route: PairRoute) {
+        self.any_receiver_copies |= route == PairRoute::BridgeReceiverCopy;
         self.dirty = true;
+    }
+
+    /// Whether any frame may be the receiver's to copy. Asked for each frame.
+    pub(crate) fn any_receiver_copies(&self) -> bool {
+        self.any_receiver_copies
+    }
+
+    /// Whether frames between the two are the receiver's to copy.
+    pub(crate) fn receiver_copies(&self, one: MacAddress, other: MacAddress) -> bool {
+        self.route(one, other) == PairRoute::BridgeReceiverCopy
     }
 
     /// Something that the tables depend on has changed.

@@ -15,6 +15,7 @@ use xenvelope_switch::window::ReceiveWindow;
 use xenvelope_switch::{MacAddress, Vlan};
 
 use crate::forward::Waiting;
+use crate::passing::{Answers, Passed};
 
 /// The layout of netif's rings.
 pub(crate) const TX_LAYOUT: RingLayout = RingLayout::one_page::<TxRequest, TxResponse>();
@@ -46,6 +47,8 @@ pub(crate) struct Queue<H: Hypervisor> {
     pub kick_tx: bool,
     /// The receive ring's side is.
     pub kick_rx: bool,
+    /// Answers that wait for other guests to copy what was passed on to them.
+    pub answers: Answers,
     /// Frames that wait for receive buffers, in order, in buffers of ours.
     pub waiting: VecDeque<Waiting<H::Buf>>,
     /// Frames that wait, those too that are being copied for it in this round.
@@ -125,6 +128,8 @@ pub(crate) struct Rings<H: Hypervisor> {
     pub window: Box<ReceiveWindow>,
     /// Where a done for these goes.
     pub done_to: Option<Addresses>,
+    /// What was passed on to it; none if it does not take that, or there is no such thing here.
+    pub passed: Option<Box<Passed>>,
     pub takes: Takes,
 }
 

@@ -192,6 +192,7 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
             let send = self.host.export(backend, RING_PAGES, Access::Write)?;
             let receive = self.host.export(backend, RING_PAGES, Access::Write)?;
             keys.write(&front, key::FEATURE_ENVELOPE, 1, reader)
+                .write(&front, key::FEATURE_TRANSITIVE, 1, reader)
                 .refs(&front, key::ENVELOPE_TX_RING_REF, send.refs(), reader)
                 .refs(&front, key::ENVELOPE_RX_RING_REF, receive.refs(), reader);
             let send = Front::new(send, LAYOUT);

@@ -9,7 +9,7 @@ use core::time::Duration;
 
 use thiserror::Error;
 use xenvelope_grant::seam::{
-    EventError, Hypervisor, Instant, NicPort, NoBuffer, PortId, StoreError,
+    EventError, Hypervisor, Instant, Lacks, Mechanism, NicPort, NoBuffer, PortId, StoreError,
 };
 use xenvelope_grant::{DomId, GrantError, Peer};
 use xenvelope_switch::MacAddress;
@@ -37,6 +37,12 @@ pub struct Config {
     pub handle: u32,
     /// Whether envelopes are offered. Without them this is a netif frontend like any other.
     pub envelopes: bool,
+    /// Whether what is granted to other guests is granted to whoever has its key, which travels in
+    /// the envelope, and not to their domain. Only where the hypervisor has such grants, and for
+    /// all guests alike. See [`Mechanism::Keyed`] for what it costs.
+    ///
+    /// [`Mechanism::Keyed`]: xenvelope_grant::seam::Mechanism::Keyed
+    pub keyed: bool,
     /// After how long without a done a grant to another guest is taken back. Frames that it has
     /// not copied by then are lost. The driver domain has twenty times as long.
     pub done_timeout: Duration,
@@ -57,6 +63,7 @@ impl Default for Config {
         Config {
             handle: 0,
             envelopes: true,
+            keyed: false,
             done_timeout: Duration::from_millis(500),
             done_delay: Duration::from_millis(2),
             hold_timeout: Duration::from_millis(20),
@@ -88,6 +95,9 @@ pub enum FrontendError {
     /// A peer keeps more of our pages mapped than it may.
     #[error("domain {0} keeps pages of earlier channels mapped")]
     Lingering(DomId),
+    /// Grants by a mechanism were asked for that there are not.
+    #[error(transparent)]
+    Lacks(#[from] Lacks),
     /// The backend broke netif.
     #[error("netif: {0}")]
     Netif(#[from] NetifError),
@@ -178,6 +188,9 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
     /// An interface over what the toolstack has put into the store, in whatever state a former
     /// owner of the device has left it. `vf` is the VF that it bonds, if there is one.
     pub fn new(host: H, config: Config, vf: Option<N>) -> Result<Self, FrontendError> {
+        if config.keyed {
+            host.has(Mechanism::Keyed)?;
+        }
         let (control, mac) = Control::open(&host, config.handle)?;
         Ok(Frontend {
             host,

@@ -89,6 +89,8 @@ struct Copying {
     envelope: u32,
     /// Bytes after the Ethernet header that came inside the envelope.
     inline: usize,
+    /// Where in the buffer what follows the Ethernet header begins.
+    payload_at: usize,
 }
 
 /// Scratch space of a batch, kept from one to the next: the data path allocates nothing.
@@ -406,11 +408,7 @@ fn place_checksum(head: &[u8], offload: &mut Offload) {
 fn finish<B: Buffer>(frame: Copying, mut buffer: B) -> Received<B> {
     let mut bytes = [0; 18];
     let length = frame.header.write(&mut bytes);
-    let start = crate::transmit::PAYLOAD_AT - length;
+    let start = frame.payload_at - length;
     buffer.put(start, &bytes[..length]);
-    Received::Owned {
-        buffer,
-        frame: start..crate::transmit::PAYLOAD_AT + frame.total,
-        offload: frame.offload,
-    }
+    Received::Owned { buffer, frame: start..frame.payload_at + frame.total, offload: frame.offload }
 }

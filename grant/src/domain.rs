@@ -17,6 +17,8 @@ impl DomId {
     pub const FIRST_RESERVED: u16 = 0x7FF0;
     /// `DOMID_SELF`: in a hypercall, the caller.
     pub const SELF: DomId = DomId(0x7FF0);
+    /// `DOMID_INVALID`: names nobody.
+    pub const INVALID: DomId = DomId(0x7FF4);
 
     /// The id, if it can name an ordinary domain.
     pub const fn ordinary(id: u16) -> Option<DomId> {

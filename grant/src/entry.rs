@@ -39,6 +39,9 @@ bitflags! {
         const PAT = 0x80;
         /// `GTF_sub_page`: only a part of the page, and only to be copied.
         const SUB_PAGE = 0x100;
+        /// Not Xen's, and never set for one: for whoever has the entry's key, for one copy. The
+        /// simulator knows it, in version 2.
+        const KEYED = 0x200;
     }
 }
 

@@ -10,6 +10,7 @@ mod copier;
 mod events;
 mod granter;
 mod host;
+mod mechanism;
 mod nic;
 mod observe;
 mod queue;
@@ -23,6 +24,7 @@ pub use granter::{
     pages_touched, piece_in_page,
 };
 pub use host::{Host, Instant};
+pub use mechanism::{Lacks, Mechanism, MechanismError};
 pub use nic::{Arrival, NicCapabilities, NicError, NicPort, Offload, StackPort, Unsent};
 pub use observe::{Direction, Enclosed, Sight, Travel, Way};
 pub use queue::{Filled, GuestQueue, Unfilled};

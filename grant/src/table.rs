@@ -125,6 +125,35 @@ impl<W: Words> GrantTable<W> {
         Ok(())
     }
 
+    /// Makes entry `gref` valid for whoever has its key, read-only and for one copy
+    /// ([`GrantFlags::KEYED`]: not Xen's). Where keys are kept the hypervisor says; the entry's is
+    /// there before this is called.
+    ///
+    /// # Errors
+    /// In version 1, for a transitive extent, and for a reference beyond the table.
+    pub fn grant_keyed(&self, gref: Gref, extent: Extent) -> Result<(), CannotGrant> {
+        let GrantTable::V2 { entries, .. } = self else { return Err(CannotGrant::Version) };
+        if gref.0 >= self.len() {
+            return Err(CannotGrant::NoEntry);
+        }
+        let (flags, word1, frame) = match extent {
+            Extent::FullPage { frame } => (GrantFlags::empty(), 0, frame),
+            Extent::SubPage { frame, offset, length } => {
+                (GrantFlags::SUB_PAGE, u32::from(offset) | u32::from(length) << 16, frame)
+            }
+            Extent::Transitive { .. } => return Err(CannotGrant::Version),
+        };
+        let at = gref.0 as usize * ENTRY_V2;
+        // A key instead of a domain: no domain has that id.
+        entries.store_u16(at + 2, DomId::INVALID.0, Relaxed);
+        entries.store_u32(at + 4, word1, Relaxed);
+        entries.store_u64(at + 8, frame, Relaxed);
+        let flags = flags | GrantFlags::PERMIT_ACCESS | GrantFlags::READONLY | GrantFlags::KEYED;
+        // wmb(), as above. The key's store is before it too.
+        entries.store_u16(at, flags.bits(), Release);
+        Ok(())
+    }
+
     /// Takes entry `gref` back. After `Ok` nobody can begin to use it, and nobody is using it:
     /// what the user wrote before it let go is visible.
     ///

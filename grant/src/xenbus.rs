@@ -121,6 +121,9 @@ pub mod key {
 
     /// Ours: the side understands envelopes. Value: the version of the format, 1.
     pub const FEATURE_ENVELOPE: &str = "feature-envelope";
+    /// Ours, in the frontend's directory: it takes envelopes of frames that the backend passes on
+    /// by transitive grants.
+    pub const FEATURE_TRANSITIVE: &str = "feature-envelope-transitive";
     /// Ours: grant references of the envelope ring towards the backend, `…0` to `…N-1`.
     pub const ENVELOPE_TX_RING_REF: &str = "envelope-tx-ring-ref";
     /// Ours: grant references of the envelope ring towards the frontend.

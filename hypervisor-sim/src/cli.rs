@@ -1,6 +1,7 @@
 //! The command line: what can be asked for, and what is wrong with what was asked.
 
 mod capture;
+pub mod mechanisms;
 mod mixed;
 mod plot;
 mod sweep;
@@ -11,13 +12,14 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
+use xenvelope_grant::seam::Mechanism;
 use xenvelope_switch::MacAddress;
 
 pub use capture::CaptureArguments;
 
 use crate::host::{GuestSpec, HostSpec};
 use crate::machine::Costs;
-use crate::measure::{FrameSize, Limits, RouteName};
+use crate::measure::{FrameSize, Limits, NotUnder, RouteName, exists_under};
 use crate::nic::NicConfig;
 
 mod nic;
@@ -78,6 +80,10 @@ pub struct Arguments {
     #[command(flatten)]
     pub capture: CaptureArguments,
 
+    /// How the right to read a frame reaches its receiver: destination, transitive or keyed
+    #[arg(long, value_name = "NAME", default_value = "destination", value_parser = mechanisms::mechanism)]
+    pub mechanism: Mechanism,
+
     /// One JSON object instead of the table
     #[arg(long)]
     pub json: bool,
@@ -96,6 +102,8 @@ pub enum Command {
     Sweep(SweepArguments),
     /// Measures everything and draws it: SVG files, one HTML page, and the data
     Plot(PlotArguments),
+    /// Compares the grant mechanisms: cost, attacks, the card's switch, changes needed
+    Mechanisms(mechanisms::Mechanisms),
 }
 
 /// A guest as it is given on the command line.
@@ -134,14 +142,14 @@ fn guests(text: &str) -> Result<u16, String> {
     asked.ok_or_else(|| "give a whole number from 1 to 200".to_owned())
 }
 
-fn seconds(text: &str) -> Result<Duration, String> {
+pub(crate) fn seconds(text: &str) -> Result<Duration, String> {
     match text.parse::<f64>() {
         Ok(seconds) if (0.01..=3600.0).contains(&seconds) => Ok(Duration::from_secs_f64(seconds)),
         _ => Err("give a time from 0.01 to 3600 seconds".to_owned()),
     }
 }
 
-fn frame(text: &str) -> Result<FrameSize, String> {
+pub(crate) fn frame(text: &str) -> Result<FrameSize, String> {
     let (min, max) = (FrameSize::MIN, FrameSize::MAX);
     text.parse()
         .ok()
@@ -182,12 +190,31 @@ impl Arguments {
         guests.push(GuestSpec::stock());
         let nic = NicConfig { bus_gbit: self.bus_gbit, ..self.card.config() };
         let costs = if self.ideal { Costs::ideal() } else { Costs::published() };
-        HostSpec { costs, nic, vfs_held_by: self.card.vfs_held_by(), guests }
+        HostSpec {
+            costs,
+            nic,
+            vfs_held_by: self.card.vfs_held_by(),
+            guests,
+            mechanism: self.mechanism,
+        }
     }
 
     /// The routes to measure.
     pub fn routes(&self) -> Vec<RouteName> {
-        if self.route.is_empty() { RouteName::ALL.to_vec() } else { self.route.clone() }
+        if self.route.is_empty() {
+            let exists = |route: &RouteName| exists_under(*route, self.mechanism).is_ok();
+            RouteName::ALL.into_iter().filter(exists).collect()
+        } else {
+            self.route.clone()
+        }
+    }
+
+    /// What was asked for and does not exist, if anything.
+    ///
+    /// # Errors
+    /// Why.
+    pub fn check_routes(&self) -> Result<(), NotUnder> {
+        self.route.iter().try_for_each(|route| exists_under(*route, self.mechanism))
     }
 
     /// The frame sizes to measure at.

@@ -13,6 +13,7 @@ pub mod cli;
 pub mod host;
 pub mod machine;
 pub mod measure;
+pub mod mechanisms;
 #[allow(unsafe_code)]
 mod memory;
 pub mod nic;

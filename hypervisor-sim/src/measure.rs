@@ -8,6 +8,7 @@ mod route;
 mod sample;
 mod sweep;
 mod timeline;
+mod under;
 
 pub use cell::{Bench, Cell, CellResult, FrameSize, Limits, MeasureError};
 pub use flip::{FlipPhase, FlipResult, flip};
@@ -16,6 +17,7 @@ pub use route::{RouteName, UnknownRoute, plan};
 pub use sample::{DomainShare, Sample};
 pub use sweep::{Sweep, SweepRound, SweepRow, Topology, sweep_point};
 pub use timeline::{Tick, Timeline, Turn, timeline};
+pub use under::{NotUnder, exists_under};
 
 /// The median of values in order: the middle one, or the mean of the two in the middle; 0 of none.
 pub fn median(sorted: &[f64]) -> f64 {

@@ -12,6 +12,8 @@ pub use mixed::{DOMAIN_HEADINGS, PAIR_HEADINGS, mixed_json, mixed_text};
 pub use sweep::{SWEEP_HEADINGS, Verdict, sweep_json, sweep_text, verdicts};
 pub use text::{flip_text, text};
 
+use xenvelope_grant::seam::Mechanism;
+
 use crate::host::{CardSummary, Ledger};
 use crate::machine::Costs;
 use crate::measure::{CellResult, FlipResult};
@@ -25,6 +27,8 @@ pub struct Report {
     pub bus_gbit: Option<f64>,
     /// Which card there was.
     pub card: CardSummary,
+    /// How the right to read reached the receivers of envelopes.
+    pub mechanism: Mechanism,
     /// How many guests there were.
     pub guests: usize,
     /// The file that was sent, and its bytes.

@@ -10,7 +10,7 @@
 //! | 1 | 1 | kind: 1 deliver, 2 done, 3 reset |
 //! | 2 | 2 | length in bytes from the version to the end, without padding |
 //! | 4 | 1 | frames: how many records follow; 0 unless it is a deliver |
-//! | 5 | 1 | flags: 1 `TAGGED`, 2 `HAS_DONE`, 4 `WANT_DONE` |
+//! | 5 | 1 | flags: 1 `TAGGED`, 2 `HAS_DONE`, 4 `WANT_DONE`, 32 `KEYED`, 64 `PASSED_ON` |
 //! | 6 | 2 | 0 |
 //! | 8 | 4 | epoch: the sender's, with this peer |
 //! | 12 | 4 | sequence; 0 unless it is a deliver |
@@ -52,6 +52,12 @@
 //! Data that is granted to another guest is tagged on every path, but for frames with headers
 //! inline on a path that vouches for the source. Inline frames may stand beside tagged ones; a
 //! receiver takes them, and headers inline, only where the path vouches.
+//!
+//! # Whose references they are
+//! The sender's, granted to the receiver, unless a flag says otherwise. `KEYED` (never in a done):
+//! the sender's, granted to whoever names the key, which is the nonce. `PASSED_ON`: the driver
+//! domain's, by which it passes on what the sender has granted to it; in a done: it is for the
+//! driver domain itself. What is passed on only the driver domain may say, on its own channel.
 //!
 //! # What is refused
 //! All that is not as above, and: an envelope in an envelope; a VLAN tag as a frame's EtherType,

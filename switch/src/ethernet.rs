@@ -19,9 +19,9 @@ pub mod ether_type {
 }
 
 /// `ETH_P_8021Q`: the next two bytes are a tag control word, then the real EtherType.
-pub(crate) const TPID_CUSTOMER: u16 = 0x8100;
+pub const TPID_CUSTOMER: u16 = 0x8100;
 /// `ETH_P_8021AD`: a provider's tag. Never parsed as one here.
-pub(crate) const TPID_SERVICE: u16 = 0x88A8;
+pub const TPID_SERVICE: u16 = 0x88A8;
 
 /// Bytes of an Ethernet header without a tag.
 pub(crate) const UNTAGGED_LEN: usize = 14;

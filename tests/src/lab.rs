@@ -161,7 +161,7 @@ impl Lab {
     /// A host without guests, whose backend is set up so.
     pub fn configured(anti_spoof: bool, backend_config: xenvelope_backend::Config) -> Lab {
         let config = NicConfig { anti_spoof, ..NicConfig::default() };
-        Lab::with_card(config, VfHolder::Guests, backend_config)
+        Lab::assembled(config, VfHolder::Guests, backend_config, GrantVersion::V2)
     }
 
     /// A host without guests, with such a card, but with short rings.
@@ -170,8 +170,24 @@ impl Lab {
         vfs_held_by: VfHolder,
         backend_config: xenvelope_backend::Config,
     ) -> Lab {
+        Lab::assembled(nic, vfs_held_by, backend_config, GrantVersion::V2)
+    }
+
+    /// A host without guests, whose driver domain has a grant table of that version.
+    pub fn with_driver_version(version: GrantVersion) -> Lab {
+        let config = xenvelope_backend::Config::default();
+        Lab::assembled(NicConfig::default(), VfHolder::Guests, config, version)
+    }
+
+    fn assembled(
+        nic: NicConfig,
+        vfs_held_by: VfHolder,
+        backend_config: xenvelope_backend::Config,
+        grant_version: GrantVersion,
+    ) -> Lab {
         let machine = Machine::new(Costs::ideal());
-        let dom0 = machine.create_domain("driver-domain", PAGES);
+        let options = DomainOptions { grant_version, ..DomainOptions::new("driver-domain", PAGES) };
+        let dom0 = machine.create(&options).expect("a domain");
         let nic = Nic::new(NicConfig { tx_ring: 128, rx_ring: 256, ..nic }).expect("a card");
         let uplink = nic.assign(CardPort::Pf, &dom0).expect("the PF");
         let card = CardAgent::of(&nic, vfs_held_by, &dom0);

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use xenvelope_grant::Gref;
 use xenvelope_grant::netif::{RxRequest, RxResponse};
 use xenvelope_grant::ring::Back;
-use xenvelope_grant::seam::{Access, Hypervisor, NicPort, Shared, StoreError};
+use xenvelope_grant::seam::{Access, Hypervisor, Mechanism, NicPort, Shared, StoreError};
 use xenvelope_grant::xenbus::{Directory, Transaction, XenbusState, key};
 use xenvelope_switch::Vlan;
 use xenvelope_switch::channel::{EnvelopeChannel, RING_PAGES};
@@ -16,6 +16,7 @@ use crate::driver_domain::{Backend, BackendError};
 use crate::forward::{NicQueue, WAITING_FRAMES};
 use crate::manager::Steering;
 use crate::netback::{salvage_rx, salvage_tx};
+use crate::passing::{Answers, Passed};
 use crate::uplink::PfControl;
 use crate::vif::{Phase, Queue, RX_LAYOUT, Rings, TX_LAYOUT, Takes, Vif};
 
@@ -86,11 +87,17 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
             None
         };
         let ring = self.map_nic_queue(vif, adopted)?;
+        let passes = envelopes
+            && front.feature(host, key::FEATURE_TRANSITIVE)
+            && host.has(Mechanism::Transitive).is_ok();
+        let passed = passes
+            .then(|| Box::new(Passed::new(host.random() as u32, (host.random(), host.random()))));
         let rings = Rings {
             queues,
             envelopes: channel,
             window: Box::default(),
             done_to: None,
+            passed,
             takes: takes(host, &front),
         };
         let mut keys = Transaction::new();
@@ -194,6 +201,7 @@ fn map_queue<H: Hypervisor>(
         // Events that were sent while nobody listened are lost, theirs and ours.
         kick_tx: true,
         kick_rx: true,
+        answers: Answers::default(),
         waiting: VecDeque::with_capacity(WAITING_FRAMES),
         parked: 0,
         parked_bytes: 0,

@@ -2,9 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use arrayvec::ArrayVec;
 use xenvelope_grant::DomId;
-use xenvelope_grant::netif::{FATAL_SLOTS, RSP_ERROR, RSP_NULL, RSP_OKAY, TxResponse};
+use xenvelope_grant::netif::{RSP_ERROR, RSP_OKAY};
 use xenvelope_grant::seam::{Hypervisor, Instant, NicPort};
 
 use super::{LEAVING, Leaving, QueueId, Taken};
@@ -15,7 +14,7 @@ use crate::uplink::PfControl;
 use crate::vif::{Queue, Takes, Vif};
 
 /// A queue, its guest and what that takes, if its interface is still connected.
-pub(super) fn queue_at<H: Hypervisor>(
+pub(crate) fn queue_at<H: Hypervisor>(
     vifs: &mut BTreeMap<u32, Vif<H>>,
     at: QueueId,
 ) -> Option<(&mut Queue<H>, DomId, Takes)> {
@@ -66,18 +65,10 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
             }
         }
         drop(outbound);
-        for Taken { from, frame, .. } in round.taken.drain(..) {
+        for Taken { from, frame, ticket, .. } in round.taken.drain(..) {
             let Some((queue, ..)) = queue_at(&mut self.vifs, from) else { continue };
             let status = if frame.refused { RSP_ERROR } else { RSP_OKAY };
-            let mut ids: ArrayVec<u16, FATAL_SLOTS> = frame.ids;
-            for (index, id) in ids.drain(..).enumerate() {
-                let _ = queue.tx.push(&TxResponse { id, status });
-                if index == 0 {
-                    for _ in 0..frame.extras {
-                        let _ = queue.tx.push(&TxResponse { id: 0, status: RSP_NULL });
-                    }
-                }
-            }
+            queue.answers.give(&mut queue.tx, ticket, frame.ids, frame.extras, status);
         }
         round.ops.clear();
         round.slots = 0;
@@ -88,7 +79,7 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
     }
 
     /// Publishes to all guests, with one event to each that asked for one.
-    pub(super) fn publish(&mut self) {
+    pub(crate) fn publish(&mut self) {
         // First what guests receive, then the answers to what they sent: who has an answer may
         // take another route, and what went this way must be there before.
         for rings in self.vifs.values_mut().filter_map(|vif| vif.rings.as_mut()) {

@@ -8,6 +8,7 @@ use super::{FRAMES, Frame, GUEST_BUDGET, HEADERS, QueueId, Round, Sources, Taken
 use crate::counters::DropReason;
 use crate::driver_domain::Backend;
 use crate::netback::{Assembled, NetbackError, Source, assemble};
+use crate::passing::Origin;
 use crate::uplink::PfControl;
 use crate::vif::Queue;
 
@@ -47,12 +48,13 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
         let fetched =
             headers.is_empty() || self.host.copy(&mut headers, &mut self.round.buffers).is_ok();
         let mut taken = std::mem::take(&mut self.round.taken);
-        for Taken { from, frame, headers: ops, slot } in &mut taken {
+        for Taken { from, frame, headers: ops, slot, ticket } in &mut taken {
             let seen = fetched && headers[ops.clone()].iter().all(|op| op.status.check().is_ok());
             // Answered when the second call has copied, in the order of the requests.
             frame.refused |= !seen || ops.start == ops.end;
             if !frame.refused {
-                self.switch_frame(from.port, frame, *slot, now);
+                self.switch_frame(*from, frame, *slot, now);
+                *ticket = self.round.ticket.take();
             }
         }
         headers.clear();
@@ -60,9 +62,15 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
         self.round.taken = taken;
     }
 
-    pub(super) fn switch_frame(&mut self, port: u32, frame: &Assembled, slot: usize, now: Instant) {
+    pub(super) fn switch_frame(
+        &mut self,
+        from: QueueId,
+        frame: &Assembled,
+        slot: usize,
+        now: Instant,
+    ) {
         self.counters.netif_in += 1;
-        let Some(vif) = self.vifs.get(&port) else { return };
+        let Some(vif) = self.vifs.get(&from.port) else { return };
         let guest = vif.guest;
         let by_address = vif.rings.as_ref().is_some_and(|rings| rings.envelopes.is_some());
         let total = frame.total as usize;
@@ -75,8 +83,9 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
         let sources = pieces(slot, seen, guest, frame);
         let offload = frame.offload;
         let sources = &sources;
-        let frame = Frame { header, slot, sources, total, offload, by_address };
-        self.pass_on(PortId(port), &frame, now);
+        let origin = Some(Origin { from, guest, fragments: &frame.fragments });
+        let frame = Frame { header, slot, sources, total, offload, by_address, origin };
+        self.pass_on(PortId(from.port), &frame, now);
     }
 }
 
@@ -114,7 +123,7 @@ fn take_frames<H: Hypervisor>(
             left -= len;
         }
         let headers = first..round.headers.len();
-        round.taken.push(Taken { from, frame, headers, slot: slot.unwrap_or(0) });
+        round.taken.push(Taken { from, frame, headers, slot: slot.unwrap_or(0), ticket: None });
     }
     Ok(())
 }

@@ -113,6 +113,7 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
                 total,
                 offload: arrival.offload,
                 by_address: false,
+                origin: None,
             };
             self.pass_on(UPLINK, &frame, now);
         }

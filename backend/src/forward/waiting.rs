@@ -133,7 +133,7 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
                         }
                         *offset += piece as u32;
                     }
-                    End::Foreign { offset, .. } => {
+                    End::Foreign { offset, .. } | End::Keyed { offset, .. } => {
                         let dst = End::Local { buffer: buffer as u16, offset: at as u32 };
                         self.round.ops.push(CopyOp::new(here, dst, piece as u16));
                         *offset = offset.wrapping_add(piece as u16);

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use xenvelope_grant::Peer;
-use xenvelope_grant::seam::{Hypervisor, NicPort};
+use xenvelope_grant::seam::{Hypervisor, Mechanism, NicPort};
 use xenvelope_switch::table::{CHANNEL_DRIVER_DOMAIN, CHANNEL_VF, Entry, EntryFlags};
 use xenvelope_switch::{MacAddress, PortConfig, PortId};
 
@@ -38,6 +38,11 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
                 Some(Endpoint { port: *port, mac: vif.mac, peer, envelopes, vf: vif.vf })
             })
             .collect();
+        if self.manager.any_receiver_copies()
+            && let Err(lacks) = self.host.has(Mechanism::Transitive)
+        {
+            tracing::warn!(%lacks, "receivers were to copy; this domain copies for them");
+        }
         self.apply_vlans();
         let queues = self.assign_queues();
         self.arrange_channels(&self.wanted_channels(&endpoints));
@@ -161,7 +166,7 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
             flags: EntryFlags::ENVELOPE,
         };
         let asked = self.manager.route(of.mac, to.mac);
-        if asked == PairRoute::Bridge {
+        if matches!(asked, PairRoute::Bridge | PairRoute::BridgeReceiverCopy) {
             entry.flags = EntryFlags::empty();
             return entry;
         }

@@ -93,6 +93,9 @@ fn advance(end: End, by: usize) -> End {
         End::Foreign { dom, gref, offset } => {
             End::Foreign { dom, gref, offset: offset.wrapping_add(by as u16) }
         }
+        End::Keyed { dom, gref, offset, key } => {
+            End::Keyed { dom, gref, offset: offset.wrapping_add(by as u16), key }
+        }
     }
 }
 

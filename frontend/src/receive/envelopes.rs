@@ -4,8 +4,8 @@
 //! address; nothing in the envelope names a domain.
 
 use xenvelope_grant::seam::{
-    Buffer, CopyOp, Direction, Enclosed, End, Hypervisor, Instant, NicPort, Pinned, Sight, Travel,
-    Way,
+    Buffer, CopyOp, Direction, Enclosed, End, Hypervisor, Instant, Mechanism, NicPort, Pinned,
+    Sight, Travel, Way,
 };
 use xenvelope_grant::{PAGE_SIZE, Peer};
 use xenvelope_switch::EthernetHeader;
@@ -59,7 +59,13 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
         };
         let frames = envelope.carried();
         self.counters.received_by.envelope(channel, frames);
-        let sender = match self.sender(&envelope.header, via) {
+        let mechanism = envelope.mechanism;
+        let sender = match mechanism {
+            Mechanism::Transitive => self.passer(&envelope, via),
+            Mechanism::Keyed if self.host.has(mechanism).is_err() => Err(DropReason::BadEnvelope),
+            _ => self.sender(&envelope.header, via),
+        };
+        let sender = match sender {
             Ok(sender) => sender,
             Err(reason) => return self.counters.drop_frames(reason, frames),
         };
@@ -81,7 +87,8 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
                         return self.counters.drop_frames(DropReason::PeerClosed, frames);
                     }
                 }
-                self.take_frames(&sender, &envelope.header, deliver, frames, now);
+                let keyed = mechanism == Mechanism::Keyed;
+                self.take_frames(&sender, &envelope.header, deliver, keyed, frames, now);
             }
             Body::Done { done, .. } => self.take_done(&sender, &done),
             Body::Reset { epoch } => {
@@ -110,6 +117,22 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
         }
         let unvouched = via == Via::Vf && entry.flags.contains(EntryFlags::TAGGED);
         Ok(Sender { peer: entry.peer, unvouched, via })
+    }
+
+    /// The driver domain, if it is that which passes something on: who sent the frames has been
+    /// its switch's affair, as with netif, and the references are its own.
+    fn passer(&self, envelope: &Envelope<'_>, via: Via) -> Result<Sender, DropReason> {
+        if via != Via::DriverDomain || !matches!(envelope.body, Body::Deliver(_)) {
+            return Err(DropReason::BadEnvelope);
+        }
+        if envelope.header.source == self.mac {
+            return Err(DropReason::Looped);
+        }
+        if envelope.header.destination != self.mac {
+            return Err(DropReason::NotOurs);
+        }
+        let peer = Peer { domid: self.control.backend, incarnation: 0 };
+        Ok(Sender { peer, unvouched: false, via })
     }
 
     /// The peer says that it has finished with frames.
@@ -144,6 +167,7 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
         sender: &Sender,
         header: &EthernetHeader,
         deliver: Deliver<'_>,
+        keyed: bool,
         frames: u64,
         now: Instant,
     ) {
@@ -166,6 +190,7 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
         }
         self.batch.envelopes = self.batch.envelopes.wrapping_add(1);
         let tag = head.tagged.then(|| head.tag());
+        let key = keyed.then_some(head.nonce);
         for frame in deliver.frames {
             let inline_only = frame.segments.len() == 0;
             let taken = if inline_only && !sender.unvouched {
@@ -175,7 +200,7 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
                 // would be copied over headers.
                 Err(DropReason::WrongTag)
             } else {
-                self.prepare_copy(sender, header, &frame, tag)
+                self.prepare_copy(sender, header, &frame, tag, key)
             };
             if let Err(reason) = taken {
                 self.drop_one(reason);
@@ -210,15 +235,20 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
         header: &EthernetHeader,
         frame: &FrameRecord<'_>,
         tag: Option<Tag>,
+        key: Option<u64>,
     ) -> Result<(), DropReason> {
         let total = frame.head.total as usize;
+        let payload_at = match key {
+            None => PAYLOAD_AT,
+            Some(_) => aligned(frame, tag.is_some()),
+        };
         let mut buffer =
-            self.host.take(None, PAYLOAD_AT + total).map_err(|_| DropReason::NoBuffer)?;
+            self.host.take(None, payload_at + total).map_err(|_| DropReason::NoBuffer)?;
         let index = u16::try_from(self.batch.buffers.len()).map_err(|_| DropReason::NoBuffer)?;
         // Headers that were inspected are delivered as they were inspected: what the page says
         // there is never looked at.
-        buffer.put(PAYLOAD_AT, frame.inline);
-        let mut at = PAYLOAD_AT + frame.inline.len();
+        buffer.put(payload_at, frame.inline);
+        let mut at = payload_at + frame.inline.len();
         if tag.is_some() {
             at -= TAG_LEN;
         }
@@ -228,7 +258,11 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
             while left > 0 {
                 // Neither end may cross a page.
                 let piece = left.min(PAGE_SIZE - at % PAGE_SIZE);
-                let src = End::Foreign { dom: sender.peer.domid, gref: segment.gref, offset };
+                let (dom, gref) = (sender.peer.domid, segment.gref);
+                let src = match key {
+                    None => End::Foreign { dom, gref, offset },
+                    Some(key) => End::Keyed { dom, gref, offset, key },
+                };
                 let dst = End::Local { buffer: index, offset: at as u32 };
                 self.batch.ops.push(CopyOp::new(src, dst, piece as u16));
                 at += piece;
@@ -249,6 +283,7 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
             unvouched: sender.unvouched,
             envelope: self.batch.envelopes,
             inline: frame.inline.len(),
+            payload_at,
         }));
         Ok(())
     }
@@ -266,7 +301,7 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
         let Some(tag) = &frame.tag else { return Ok(()) };
         self.counters.tag_bytes += TAG_LEN as u64;
         let mut copied = [0; TAG_LEN];
-        buffer.get(PAYLOAD_AT + frame.inline - TAG_LEN, &mut copied);
+        buffer.get(frame.payload_at + frame.inline - TAG_LEN, &mut copied);
         if !tag.matches(&copied) {
             return Err(DropReason::WrongTag);
         }
@@ -280,4 +315,15 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
         }
         Ok(())
     }
+}
+
+/// Where the payload goes so that each segment lies in its page as it does in the sender's: a key
+/// is good for one operation, and an operation ends at the page's end of either side.
+fn aligned(frame: &FrameRecord<'_>, tagged: bool) -> usize {
+    let offset = frame.segments.clone().next().map_or(0, |segment| usize::from(segment.offset));
+    // Before the segment's bytes lies what came inline; the tag is in front of the payload.
+    let before = frame.inline.len();
+    let at = if tagged { offset + TAG_LEN } else { offset };
+    // A page further if there were no room for the Ethernet header.
+    if at >= before + PAYLOAD_AT { at - before } else { at + PAGE_SIZE - before }
 }

@@ -1,7 +1,9 @@
 //! Dones that found no envelope to ride on.
 
-use xenvelope_grant::seam::{Hypervisor, Instant, NicPort};
-use xenvelope_switch::envelope::EnvelopeBuilder;
+use xenvelope_grant::Peer;
+use xenvelope_grant::seam::{Hypervisor, Instant, Mechanism, NicPort};
+use xenvelope_switch::envelope::{Addresses, EnvelopeBuilder};
+use xenvelope_switch::table::CHANNEL_DRIVER_DOMAIN;
 use xenvelope_switch::window::WINDOW;
 
 use crate::interface::Frontend;
@@ -32,10 +34,13 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
             }
             let (epoch, done, to) = (state.send.epoch(), state.receive.done(), state.done_to);
             if let (Some(done), Some(addresses)) = (done, to)
-                && let Some(entry) = self.lookup(addresses.destination, addresses.vid())
-                && let Some(Path::Envelope(channel)) = self.path_of(&entry)
+                && let Some(channel) = self.way_of_done(peer, &addresses)
             {
                 let mut builder = EnvelopeBuilder::done(addresses, epoch, done);
+                if self.is_driver_domain(peer) {
+                    // The addresses are those of the frames that it passed on: it is meant itself.
+                    builder.mark(Mechanism::Transitive);
+                }
                 if !(self.room(channel) && self.push(channel, builder.finish())) {
                     index += 1;
                     continue;
@@ -50,5 +55,18 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
             self.dones_due.swap_remove(index);
         }
         sent
+    }
+
+    /// The channel by which a done reaches a peer.
+    fn way_of_done(&self, peer: Peer, addresses: &Addresses) -> Option<u16> {
+        if self.is_driver_domain(peer) {
+            let connected = self.driver.as_ref().is_some_and(|driver| driver.envelopes.is_some());
+            return connected.then_some(CHANNEL_DRIVER_DOMAIN);
+        }
+        let entry = self.lookup(addresses.destination, addresses.vid())?;
+        match self.path_of(&entry)? {
+            Path::Envelope(channel) => Some(channel),
+            Path::Netif | Path::VfFrame => None,
+        }
     }
 }

@@ -13,7 +13,7 @@
 
 use xenvelope_grant::Peer;
 use xenvelope_grant::seam::{
-    Access, Buffer, Enclosed, Hypervisor, Instant, NicPort, Refused, pages_touched,
+    Access, Buffer, Enclosed, Hypervisor, Instant, Mechanism, NicPort, pages_touched,
 };
 use xenvelope_switch::EthernetHeader;
 use xenvelope_switch::envelope::{Addresses, DeliverHead, EnvelopeBuilder, FrameHead, TAG_LEN};
@@ -105,14 +105,17 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
         if tagged {
             staged.buffer.put(used.start, &open.head.tag().to_bytes());
         }
-        let sequence = open.head.sequence;
+        let (sequence, key) = (open.head.sequence, open.head.nonce);
         if self.peers.of(&self.host, entry.peer).cost() >= self.config.peer_quota {
             return self.drop_one(DropReason::PeerFull);
         }
-        let out = match self.host.grant(staged.buffer, entry.peer, used, Access::Read) {
-            Ok(out) => out,
-            Err(Refused { .. }) => return self.drop_one(DropReason::GrantFailed),
+        let granted = if self.keyed_for(entry.peer) {
+            // Nobody but us can tell an envelope's nonce before it is sent.
+            self.host.grant_keyed(staged.buffer, key, used).map_err(drop)
+        } else {
+            self.host.grant(staged.buffer, entry.peer, used, Access::Read).map_err(drop)
         };
+        let Ok(out) = granted else { return self.drop_one(DropReason::GrantFailed) };
         if self.changed(&entry, header.vid()) {
             // Between look-up and grant the destination became somebody else: rule 1.
             self.counters.changed_underway += 1;
@@ -139,8 +142,14 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
     }
 
     /// Whether what is granted to `peer` is the driver domain's to copy.
-    fn is_driver_domain(&self, peer: Peer) -> bool {
+    pub(super) fn is_driver_domain(&self, peer: Peer) -> bool {
         peer.domid == self.control.backend
+    }
+
+    /// Whether what is granted to `peer` bears a key. The driver domain copies on behalf of guests
+    /// that know of none.
+    fn keyed_for(&self, peer: Peer) -> bool {
+        self.config.keyed && !self.is_driver_domain(peer)
     }
 
     /// Whether the table says something else of the destination than it did.
@@ -184,7 +193,10 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
         let done =
             if state.receive.waiting_since().is_some() { state.receive.done() } else { None };
         let tells = done.is_some();
-        let builder = EnvelopeBuilder::deliver(addresses, head, done);
+        let mut builder = EnvelopeBuilder::deliver(addresses, head, done);
+        if self.keyed_for(peer) {
+            builder.mark(Mechanism::Keyed);
+        }
         self.open = Some(OpenEnvelope { builder, peer, channel, head, addresses, tells });
         Ok(())
     }

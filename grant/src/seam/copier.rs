@@ -24,6 +24,18 @@ pub enum End {
         /// Where in the page, in bytes: below 4096, and so is `offset + len` or equal.
         offset: u16,
     },
+    /// In a page that another domain granted to whoever has the key, for reading, once. The use
+    /// revokes the grant. Fails where there are no such grants ([`super::Mechanism::Keyed`]).
+    Keyed {
+        /// The granting domain. Never taken from the peer's own word.
+        dom: DomId,
+        /// Its grant reference.
+        gref: Gref,
+        /// Where in the page, in bytes, as above.
+        offset: u16,
+        /// The key.
+        key: u64,
+    },
 }
 
 /// One copy of at most a page.

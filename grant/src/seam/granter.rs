@@ -5,6 +5,7 @@ use core::ops::Range;
 
 use thiserror::Error;
 
+use super::{Lacks, Mechanism, MechanismError};
 use crate::{DomId, GrantError, Gref, PAGE_SIZE, Peer};
 
 /// What a grant lets the other domain do.
@@ -59,9 +60,9 @@ pub trait Buffer {
 pub struct NoBuffer;
 
 /// Granting failed; here is the buffer again.
-pub struct Refused<B> {
+pub struct Refused<B, E = GrantError> {
     /// Why.
-    pub cause: GrantError,
+    pub cause: E,
     /// The buffer, untouched.
     pub buffer: B,
 }
@@ -70,7 +71,7 @@ pub struct Refused<B> {
 /// again later.
 pub struct Pinned<T>(pub T);
 
-impl<B> fmt::Debug for Refused<B> {
+impl<B, E: fmt::Debug> fmt::Debug for Refused<B, E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Refused").field("cause", &self.cause).finish_non_exhaustive()
     }
@@ -124,6 +125,66 @@ pub trait Granter {
 
     /// The peer is gone: nothing is kept ready for it any longer.
     fn forget(&self, peer: Peer);
+
+    /// Whether there are grants by that mechanism. [`Mechanism::Destination`] is everywhere.
+    ///
+    /// # Errors
+    /// [`Lacks`] if there are none.
+    fn has(&self, mechanism: Mechanism) -> Result<(), Lacks> {
+        match mechanism {
+            Mechanism::Destination => Ok(()),
+            other => Err(Lacks(other)),
+        }
+    }
+
+    /// A reference of ours for [`Granter::pass_on`], which nothing else uses from now on.
+    ///
+    /// # Errors
+    /// If there is none left, or none can be passed on here.
+    fn reserve(&self) -> Result<Gref, MechanismError> {
+        Err(Lacks(Mechanism::Transitive).into())
+    }
+
+    /// Passes on to `to`, for reading, what `from` granted to us as `theirs`: from now on `to`
+    /// may copy it by `ours`, a reference that was reserved and is not in use.
+    ///
+    /// # Errors
+    /// If nothing can be passed on here.
+    fn pass_on(
+        &self,
+        _ours: Gref,
+        _from: DomId,
+        _theirs: Gref,
+        _to: Peer,
+    ) -> Result<(), MechanismError> {
+        Err(Lacks(Mechanism::Transitive).into())
+    }
+
+    /// Ends what [`Granter::pass_on`] began: whatever is answered, nobody can begin to use `ours`
+    /// any more. After `Ok` nobody is inside, and it may be used again.
+    ///
+    /// # Errors
+    /// While somebody is inside. Try again later.
+    fn withdraw(&self, _ours: Gref) -> Result<(), Pinned<()>> {
+        Ok(())
+    }
+
+    /// Grants bytes `used` of the buffer, for reading, to whoever names `key`: each segment for
+    /// one copy operation, which revokes it ([`super::End::Keyed`]).
+    ///
+    /// # Errors
+    /// If granting fails, or there are no such grants here.
+    ///
+    /// # Panics
+    /// As [`Granter::grant`].
+    fn grant_keyed(
+        &self,
+        buffer: Self::Buf,
+        _key: u64,
+        _used: Range<usize>,
+    ) -> Result<Self::Out, Refused<Self::Buf, MechanismError>> {
+        Err(Refused { cause: Lacks(Mechanism::Keyed).into(), buffer })
+    }
 
     /// An area of `pages` pages that `writer` may be let into, page by page.
     fn receive_area(&self, writer: DomId, pages: usize) -> Result<Self::Area, NoBuffer>;

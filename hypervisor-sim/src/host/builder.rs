@@ -7,7 +7,7 @@ use std::time::{Duration, Instant as StdInstant};
 
 use thiserror::Error;
 use xenvelope_grant::DomId;
-use xenvelope_grant::seam::StoreError;
+use xenvelope_grant::seam::{Mechanism, StoreError};
 use xenvelope_switch::MacAddress;
 
 use super::{
@@ -77,6 +77,9 @@ pub struct HostSpec {
     pub vfs_held_by: VfHolder,
     /// The guests.
     pub guests: Vec<GuestSpec>,
+    /// How the right to read frames in envelopes reaches their receiver. Transitive grants are the
+    /// driver domain's, which makes them for pairs of guests that are asked to go that way.
+    pub mechanism: Mechanism,
 }
 
 /// Why a host could not be made, or does not do what is asked of it.
@@ -169,6 +172,12 @@ pub struct Host {
 }
 
 impl HostSpec {
+    /// A host whose guests hold the card's VFs, and grant to whom they send.
+    pub fn new(costs: Costs, nic: NicConfig, guests: Vec<GuestSpec>) -> HostSpec {
+        let (vfs_held_by, mechanism) = (VfHolder::Guests, Mechanism::Destination);
+        HostSpec { costs, nic, vfs_held_by, guests, mechanism }
+    }
+
     /// Says what is wrong with it, if anything is, before anything is made.
     pub fn check(&self) -> Result<(), HostError> {
         let asked = self.guests.len();
@@ -233,7 +242,8 @@ impl Host {
             External::start(nic.wire()?, EXTERNAL_MAC, Ipv4Addr::new(10, 0, 255, 1), started)?;
         let mut guests = Vec::new();
         for (index, wanted) in spec.guests.iter().enumerate() {
-            guests.push(add_guest(&machine, &nic, &dom0, wanted, index, recorder)?);
+            let keyed = spec.mechanism == Mechanism::Keyed;
+            guests.push(add_guest(&machine, &nic, &dom0, wanted, index, keyed, recorder)?);
         }
         let vfs_held_by = spec.vfs_held_by;
         Ok(Host { guests, driver_domain, external, nic, vfs_held_by, machine, hardware })
@@ -334,6 +344,7 @@ fn add_guest(
     dom0: &Domain,
     wanted: &GuestSpec,
     index: usize,
+    keyed: bool,
     recorder: Option<&Recorder>,
 ) -> Result<Guest, HostError> {
     let domain = machine.create_domain(&wanted.name, GUEST_PAGES);
@@ -353,6 +364,7 @@ fn add_guest(
     };
     let config = xenvelope_frontend::Config {
         envelopes: wanted.kind == GuestKind::Envelope,
+        keyed,
         ..Default::default()
     };
     // 10.0.0.1 upwards; 250 to a third byte.

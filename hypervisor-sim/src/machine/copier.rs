@@ -99,8 +99,12 @@ fn owner<'t>(
 ) -> Result<Option<&'t DomainState>, GrantError> {
     match end {
         End::Local { .. } => Ok(None),
-        End::Foreign { dom: DomId::SELF, .. } => Ok(Some(caller)),
-        End::Foreign { dom, .. } => table.get(dom).map(Some).ok_or(GrantError::BadDomain),
+        End::Foreign { dom: DomId::SELF, .. } | End::Keyed { dom: DomId::SELF, .. } => {
+            Ok(Some(caller))
+        }
+        End::Foreign { dom, .. } | End::Keyed { dom, .. } => {
+            table.get(dom).map(Some).ok_or(GrantError::BadDomain)
+        }
     }
 }
 
@@ -127,6 +131,12 @@ fn claim<'t>(
             let pin = CopyPin::new(table, owner, gref, caller.id, access)?;
             Ok(Claimed::Foreign { pin, offset: usize::from(offset) })
         }
-        (End::Foreign { .. }, None) => Err(GrantError::BadDomain),
+        // A key lets nobody write.
+        (End::Keyed { gref, offset, key, .. }, Some(owner)) if access == Access::Read => {
+            let pin = CopyPin::keyed(owner, gref, key)?;
+            Ok(Claimed::Foreign { pin, offset: usize::from(offset) })
+        }
+        (End::Keyed { .. }, Some(_)) => Err(GrantError::General),
+        (End::Foreign { .. } | End::Keyed { .. }, None) => Err(GrantError::BadDomain),
     }
 }

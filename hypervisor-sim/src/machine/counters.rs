@@ -14,6 +14,8 @@ pub(crate) struct Counters {
     pub(crate) events_sent: AtomicU64,
     pub(crate) events_received: AtomicU64,
     pub(crate) inlined_bytes: AtomicU64,
+    pub(crate) grants: AtomicU64,
+    pub(crate) revokes: AtomicU64,
 }
 
 /// Adds to a counter.
@@ -31,6 +33,8 @@ impl Counters {
             events_sent: self.events_sent.load(Relaxed),
             events_received: self.events_received.load(Relaxed),
             inlined_bytes: self.inlined_bytes.load(Relaxed),
+            grants: self.grants.load(Relaxed),
+            revokes: self.revokes.load(Relaxed),
         }
     }
 }
@@ -52,6 +56,10 @@ pub struct CounterSnapshot {
     pub events_received: u64,
     /// Bytes that the driver moved itself: headers, small frames.
     pub inlined_bytes: u64,
+    /// Entries of its grant table that it made valid.
+    pub grants: u64,
+    /// Entries that it took back, or tried to.
+    pub revokes: u64,
 }
 
 impl Sub for CounterSnapshot {
@@ -66,6 +74,8 @@ impl Sub for CounterSnapshot {
             events_sent: self.events_sent.wrapping_sub(earlier.events_sent),
             events_received: self.events_received.wrapping_sub(earlier.events_received),
             inlined_bytes: self.inlined_bytes.wrapping_sub(earlier.inlined_bytes),
+            grants: self.grants.wrapping_sub(earlier.grants),
+            revokes: self.revokes.wrapping_sub(earlier.revokes),
         }
     }
 }

@@ -13,7 +13,7 @@ use super::access::{AddressSpace, DmaFault};
 use super::costs::spin_ns;
 use super::counters::{CounterSnapshot, Counters, add};
 use super::events::EventQueue;
-use super::grant_check::GrantCheck;
+use super::grant_check::{GrantCheck, KEY};
 use super::grants::GrantState;
 use super::guest::Guest;
 use super::options::{CreateError, DomainOptions, GrantVersion};
@@ -64,7 +64,19 @@ impl DomainState {
             }
         };
         let frames = options.pages as u64;
-        let check = GrantCheck::new(id, frames, entries.clone(), status.clone());
+        let mut check = GrantCheck::new(id, frames, entries.clone(), status.clone());
+        // A page of keys costs nothing before the first is written.
+        let keys = match options.grant_version {
+            GrantVersion::V1 => None,
+            GrantVersion::V2 => {
+                let frames =
+                    (options.grant_frames * (PAGE_SIZE / ENTRY_V2) * KEY).div_ceil(PAGE_SIZE);
+                Some(PageRun::map(frames)?.window(frames))
+            }
+        };
+        if let Some(keys) = &keys {
+            check = check.with_keys(keys.clone());
+        }
         let table = match status {
             None => GrantTable::V1 { entries },
             Some(status) => GrantTable::V2 { entries, status },
@@ -76,7 +88,7 @@ impl DomainState {
             name: options.name.clone(),
             space,
             grants: GrantState::new(check),
-            guest: Arc::new(Guest::new(memory, table, Arc::clone(&counters))),
+            guest: Arc::new(Guest::new(memory, table, keys, Arc::clone(&counters))),
             queue: Arc::new(EventQueue::new()),
             ports: Mutex::new(PortTable::new()),
             maptrack: Mutex::default(),

@@ -11,6 +11,7 @@
 
 mod active;
 mod in_use;
+mod keyed;
 
 use std::sync::atomic::Ordering::{Acquire, Relaxed};
 
@@ -21,6 +22,7 @@ use xenvelope_grant::{DomId, GrantError, Gref, Words};
 
 use super::access::PageExtent;
 pub use active::{Acquired, ActiveEntry, Purpose, Request};
+pub use keyed::KEY;
 
 /// Xen counts up to this many users of each kind in one entry (`GNTPIN_incr2oflow_mask`: the top
 /// bit of an eight-bit counter).
@@ -38,12 +40,14 @@ pub struct GrantCheck<W> {
     entries: W,
     /// Version 2 has its in-use bits apart.
     status: Option<W>,
+    /// A key for each entry, where entries may bear one.
+    keys: Option<W>,
 }
 
 impl<W: Words> GrantCheck<W> {
     /// The table of `owner`, which has `frames` frames. With status words it is version 2.
     pub fn new(owner: DomId, frames: u64, entries: W, status: Option<W>) -> GrantCheck<W> {
-        GrantCheck { owner, frames, entries, status }
+        GrantCheck { owner, frames, entries, status, keys: None }
     }
 
     /// How many entries there are.
@@ -131,15 +135,7 @@ impl<W: Words> GrantCheck<W> {
             return Ok(Acquired::Extent(active.extent));
         }
         let sub_page = self.status.is_some() && flags.contains(GrantFlags::SUB_PAGE);
-        let extent = if self.status.is_none() {
-            PageExtent::whole(u64::from(self.entries.load_u32(at + 4, Relaxed)))
-        } else if sub_page {
-            let part = self.entries.load_u32(at + 4, Relaxed);
-            let frame = self.entries.load_u64(at + 8, Relaxed);
-            PageExtent { frame, start: part as u16, length: (part >> 16) as u16 }
-        } else {
-            PageExtent::whole(self.entries.load_u64(at + 8, Relaxed))
-        };
+        let extent = self.extent(gref, flags);
         if extent.frame >= self.frames {
             return Err(GrantError::BadPage);
         }
@@ -155,6 +151,20 @@ impl<W: Words> GrantCheck<W> {
         }
         *active = ActiveEntry { grantee: request.grantee, extent, sub_page, ..ActiveEntry::IDLE };
         Ok(Acquired::Extent(extent))
+    }
+
+    /// The bytes of an entry that is not transitive.
+    fn extent(&self, gref: Gref, flags: GrantFlags) -> PageExtent {
+        let at = self.entry(gref);
+        if self.status.is_none() {
+            PageExtent::whole(u64::from(self.entries.load_u32(at + 4, Relaxed)))
+        } else if flags.contains(GrantFlags::SUB_PAGE) {
+            let part = self.entries.load_u32(at + 4, Relaxed);
+            let frame = self.entries.load_u64(at + 8, Relaxed);
+            PageExtent { frame, start: part as u16, length: (part >> 16) as u16 }
+        } else {
+            PageExtent::whole(self.entries.load_u64(at + 8, Relaxed))
+        }
     }
 
     /// Pins a transitive entry after the one behind it was pinned and gave `extent`.

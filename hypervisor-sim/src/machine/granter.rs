@@ -7,7 +7,8 @@ use std::sync::Arc;
 use arrayvec::ArrayVec;
 use xenvelope_grant::entry::Extent;
 use xenvelope_grant::seam::{
-    Access, Buffer, Granter, MAX_SEGMENTS, NoBuffer, Pinned, Refused, Segment, piece_in_page,
+    Access, Buffer, Granter, Lacks, MAX_SEGMENTS, Mechanism, MechanismError, NoBuffer, Pinned,
+    Refused, Segment, piece_in_page,
 };
 use xenvelope_grant::{DomId, GrantError, Gref, PAGE_SIZE, Peer};
 
@@ -86,10 +87,91 @@ impl Granter for Domain {
 
     fn grant(
         &self,
-        mut buffer: FrameBuffer,
+        buffer: FrameBuffer,
         to: Peer,
         used: Range<usize>,
         access: Access,
+    ) -> Result<GrantedBuffer, Refused<FrameBuffer>> {
+        self.grant_pages(buffer, used, access, |guest, gref, extent| {
+            guest.grant(gref, to.domid, extent, access);
+        })
+    }
+
+    fn segments<'a>(&self, out: &'a GrantedBuffer) -> &'a [Segment] {
+        &out.segments
+    }
+
+    fn recycle(&self, mut out: GrantedBuffer) -> Result<FrameBuffer, Pinned<GrantedBuffer>> {
+        out.close().ok_or(Pinned(out))
+    }
+
+    fn revoke(&self, out: GrantedBuffer) -> Result<(), Pinned<GrantedBuffer>> {
+        self.recycle(out).map(drop)
+    }
+
+    /// Nothing is kept ready for a peer. But if it was one that held pages, they may be free now.
+    fn forget(&self, _peer: Peer) {
+        self.state.guest.exhume();
+    }
+
+    fn has(&self, mechanism: Mechanism) -> Result<(), Lacks> {
+        // All but the first are of version 2.
+        let there = mechanism == Mechanism::Destination || self.state.guest.has_sub_pages();
+        if there { Ok(()) } else { Err(Lacks(mechanism)) }
+    }
+
+    fn reserve(&self) -> Result<Gref, MechanismError> {
+        self.has(Mechanism::Transitive)?;
+        let mut refs = [Gref(0)];
+        self.state.guest.take_refs(&mut refs)?;
+        Ok(refs[0])
+    }
+
+    fn pass_on(
+        &self,
+        ours: Gref,
+        from: DomId,
+        theirs: Gref,
+        to: Peer,
+    ) -> Result<(), MechanismError> {
+        self.has(Mechanism::Transitive)?;
+        let extent = Extent::Transitive { domain: from, gref: theirs };
+        self.state.guest.grant(ours, to.domid, extent, Access::Read);
+        Ok(())
+    }
+
+    fn withdraw(&self, ours: Gref) -> Result<(), Pinned<()>> {
+        if self.state.guest.revoke(ours) { Ok(()) } else { Err(Pinned(())) }
+    }
+
+    fn grant_keyed(
+        &self,
+        buffer: FrameBuffer,
+        key: u64,
+        used: Range<usize>,
+    ) -> Result<GrantedBuffer, Refused<FrameBuffer, MechanismError>> {
+        if let Err(lacks) = self.has(Mechanism::Keyed) {
+            return Err(Refused { cause: lacks.into(), buffer });
+        }
+        let granted = self.grant_pages(buffer, used, Access::Read, |guest, gref, extent| {
+            guest.grant_keyed(gref, key, extent);
+        });
+        granted.map_err(|Refused { cause, buffer }| Refused { cause: cause.into(), buffer })
+    }
+
+    fn receive_area(&self, writer: DomId, pages: usize) -> Result<PageArea, NoBuffer> {
+        PageArea::new(&self.state.guest, writer, pages)
+    }
+}
+
+impl Domain {
+    /// Grants bytes `used` of the buffer, each page as `make_valid` does it.
+    fn grant_pages(
+        &self,
+        mut buffer: FrameBuffer,
+        used: Range<usize>,
+        access: Access,
+        make_valid: impl Fn(&Guest, Gref, Extent),
     ) -> Result<GrantedBuffer, Refused<FrameBuffer>> {
         assert!(used.start < used.end && used.end <= buffer.capacity(), "{used:?}");
         let pages = used.start / PAGE_SIZE..used.end.div_ceil(PAGE_SIZE);
@@ -124,31 +206,10 @@ impl Granter for Domain {
             } else {
                 Extent::FullPage { frame }
             };
-            guest.grant(*gref, to.domid, extent, access);
+            make_valid(guest, *gref, extent);
             segments.push(Segment { gref: *gref, offset, len });
         }
         let live = (1 << segments.len()) - 1;
         Ok(GrantedBuffer { buffer: Some(buffer), segments, live })
-    }
-
-    fn segments<'a>(&self, out: &'a GrantedBuffer) -> &'a [Segment] {
-        &out.segments
-    }
-
-    fn recycle(&self, mut out: GrantedBuffer) -> Result<FrameBuffer, Pinned<GrantedBuffer>> {
-        out.close().ok_or(Pinned(out))
-    }
-
-    fn revoke(&self, out: GrantedBuffer) -> Result<(), Pinned<GrantedBuffer>> {
-        self.recycle(out).map(drop)
-    }
-
-    /// Nothing is kept ready for a peer. But if it was one that held pages, they may be free now.
-    fn forget(&self, _peer: Peer) {
-        self.state.guest.exhume();
-    }
-
-    fn receive_area(&self, writer: DomId, pages: usize) -> Result<PageArea, NoBuffer> {
-        PageArea::new(&self.state.guest, writer, pages)
     }
 }

@@ -125,6 +125,17 @@ impl<'t> CopyPin<'t> {
         Err(GrantError::General)
     }
 
+    /// Pins `gref` of `owner`, which bears `key`, for its one copy.
+    pub(crate) fn keyed(
+        owner: &'t DomainState,
+        gref: Gref,
+        key: u64,
+    ) -> Result<CopyPin<'t>, GrantError> {
+        let grants = &owner.grants;
+        let extent = grants.check.acquire_keyed(&mut lock(grants.entry(gref)?), gref, key)?;
+        Ok(CopyPin { owner, gref, access: Access::Read, via: None, extent })
+    }
+
     /// The page, if `length` bytes at `offset` of it were granted.
     pub(crate) fn check(&self, offset: usize, length: usize) -> Result<PageRef<'_>, Denied> {
         let holder = self.via.map_or(self.owner, |(third, _)| third);

@@ -9,9 +9,10 @@ use std::sync::{Arc, Mutex};
 use xenvelope_grant::entry::Extent;
 use xenvelope_grant::seam::Access;
 use xenvelope_grant::table::GrantTable;
-use xenvelope_grant::{DomId, GrantError, Gref};
+use xenvelope_grant::{DomId, GrantError, Gref, Words};
 
-use super::counters::Counters;
+use super::counters::{Counters, add};
+use super::grant_check::KEY;
 use super::lock;
 use super::pool::Pool;
 use crate::memory::{Memory, PageRun, Window};
@@ -25,6 +26,8 @@ pub(crate) struct Guest {
     memory: Arc<Memory>,
     pool: Mutex<Pool>,
     table: GrantTable<Window>,
+    /// The keys of entries that bear one, by reference; there are none in version 1.
+    keys: Option<Window>,
     refs: Mutex<Vec<Gref>>,
     graveyard: Mutex<Vec<Grave>>,
     buried: AtomicUsize,
@@ -41,6 +44,7 @@ impl Guest {
     pub(crate) fn new(
         memory: PageRun,
         table: GrantTable<Window>,
+        keys: Option<Window>,
         counters: Arc<Counters>,
     ) -> Guest {
         // The lowest references first: their entries share cache lines.
@@ -50,6 +54,7 @@ impl Guest {
             memory: Arc::clone(memory.memory()),
             pool: Mutex::new(Pool::new(memory)),
             table,
+            keys,
             refs: Mutex::new(refs),
             graveyard: Mutex::new(Vec::new()),
             buried: AtomicUsize::new(0),
@@ -117,12 +122,24 @@ impl Guest {
     /// # Panics
     /// If the table's version cannot express the extent, which callers ask for beforehand.
     pub(crate) fn grant(&self, gref: Gref, to: DomId, extent: Extent, access: Access) {
+        add(&self.counters.grants, 1);
         let granted = self.table.grant(gref, to, extent, access);
         granted.expect("a reference of our table, and an extent of its version");
     }
 
+    /// Makes one entry valid for whoever has the key, for one copy; `false` if this version of the
+    /// table has no such entries.
+    pub(crate) fn grant_keyed(&self, gref: Gref, key: u64, extent: Extent) -> bool {
+        let Some(keys) = &self.keys else { return false };
+        add(&self.counters.grants, 1);
+        // Before the flags that make the entry valid, as all of it.
+        keys.store_u64(gref.0 as usize * KEY, key, Relaxed);
+        self.table.grant_keyed(gref, extent).is_ok()
+    }
+
     /// Takes one entry back; `false` while it is in use.
     pub(crate) fn revoke(&self, gref: Gref) -> bool {
+        add(&self.counters.revokes, 1);
         self.table.revoke(gref).is_ok()
     }
 

@@ -4,6 +4,7 @@ mod copies;
 mod descriptors;
 mod domains;
 mod grants;
+mod keyed;
 mod ports;
 mod sharing;
 

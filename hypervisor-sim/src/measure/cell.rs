@@ -107,6 +107,11 @@ pub struct CellResult {
     pub hypercalls_per_packet: f64,
     /// Events by everybody, for each frame of the sender's stack.
     pub events_per_packet: f64,
+    /// Entries of grant tables that were made valid, by everybody, for each frame of the sender's
+    /// stack.
+    pub grants_per_packet: f64,
+    /// Entries that were taken back, or tried to be, for each frame of the sender's stack.
+    pub revokes_per_packet: f64,
     /// Frames in an envelope, both directions; nothing if there were no envelopes.
     pub frames_per_envelope: Option<f64>,
     /// Bytes of frames that went inside envelopes.
@@ -353,6 +358,8 @@ fn result(
         copied_by,
         hypercalls_per_packet: after.hypercalls(before) as f64 / packets,
         events_per_packet: after.events(before) as f64 / packets,
+        grants_per_packet: after.grants(before) as f64 / packets,
+        revokes_per_packet: after.revokes(before) as f64 / packets,
         frames_per_envelope: (envelopes > 0).then(|| framed as f64 / envelopes as f64),
         inlined_bytes: after.inlined_bytes(before),
         tag_bytes: after.tag_bytes(before),

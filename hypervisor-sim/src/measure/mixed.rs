@@ -12,7 +12,7 @@ use thiserror::Error;
 use super::cell::PATIENCE;
 use super::route::EXTERNAL;
 use super::{Bench, Cell, DomainShare, FrameSize, MeasureError, RouteName, Sample, UnknownRoute};
-use crate::host::{GuestSpec, HostSpec, Ledger, VfHolder};
+use crate::host::{GuestSpec, HostSpec, Ledger};
 use crate::machine::Costs;
 use crate::nic::NicConfig;
 use crate::stack::Progress;
@@ -147,7 +147,7 @@ impl MixedPlan {
         }
         let vfs = guests.iter().filter(|guest| guest.vf).count();
         let nic = NicConfig { vfs, bus_gbit, ..NicConfig::default() };
-        HostSpec { costs, nic, vfs_held_by: VfHolder::Guests, guests }
+        HostSpec::new(costs, nic, guests)
     }
 }
 

@@ -1,5 +1,6 @@
 //! The routes that are compared, and between whom each is measured.
 
+use std::fmt;
 use std::str::FromStr;
 
 use thiserror::Error;
@@ -13,6 +14,9 @@ use crate::host::{Guest, Host};
 pub enum RouteName {
     /// Frames by netif through the driver domain's switch; the driver domain copies.
     BridgeCopy,
+    /// Frames by netif to the driver domain, which passes the right to read them on; the receiver
+    /// copies.
+    BridgeReceiverCopy,
     /// Envelopes through the driver domain's switch.
     SwitchEnvelope,
     /// Envelopes on a channel between the two guests.
@@ -36,8 +40,9 @@ pub struct UnknownRoute(pub String);
 
 impl RouteName {
     /// All of them, in the order of the table.
-    pub const ALL: [RouteName; 8] = [
+    pub const ALL: [RouteName; 9] = [
         RouteName::BridgeCopy,
+        RouteName::BridgeReceiverCopy,
         RouteName::SwitchEnvelope,
         RouteName::DirectEnvelope,
         RouteName::NicFrame,
@@ -51,6 +56,7 @@ impl RouteName {
     pub const fn name(self) -> &'static str {
         match self {
             RouteName::BridgeCopy => "bridge-copy",
+            RouteName::BridgeReceiverCopy => "bridge-receiver-copy",
             RouteName::SwitchEnvelope => "switch-envelope",
             RouteName::DirectEnvelope => "direct-envelope",
             RouteName::NicFrame => "nic-frame",
@@ -69,12 +75,19 @@ impl RouteName {
     pub const fn asks(self) -> PairRoute {
         match self {
             RouteName::BridgeCopy => PairRoute::Bridge,
+            RouteName::BridgeReceiverCopy => PairRoute::BridgeReceiverCopy,
             RouteName::SwitchEnvelope => PairRoute::Switch,
             RouteName::DirectEnvelope => PairRoute::Direct,
             RouteName::NicFrame => PairRoute::NicFrame,
             RouteName::NicEnvelope => PairRoute::NicEnvelope,
             RouteName::Stock | RouteName::External | RouteName::NicQueue => PairRoute::Auto,
         }
+    }
+}
+
+impl fmt::Display for RouteName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
     }
 }
 

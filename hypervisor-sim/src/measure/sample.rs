@@ -125,6 +125,16 @@ impl Sample {
         self.domains(earlier).map(|(_, counters)| counters.events_sent).sum()
     }
 
+    /// Entries of grant tables made valid since `earlier`, by everybody.
+    pub fn grants(&self, earlier: &Sample) -> u64 {
+        self.domains(earlier).map(|(_, counters)| counters.grants).sum()
+    }
+
+    /// Entries of grant tables taken back since `earlier`, or tried to be, by everybody.
+    pub fn revokes(&self, earlier: &Sample) -> u64 {
+        self.domains(earlier).map(|(_, counters)| counters.revokes).sum()
+    }
+
     /// Frames in envelopes, and envelopes that carry frames, since `earlier`.
     pub fn in_envelopes(&self, earlier: &Sample) -> (u64, u64) {
         let frames = self.frontends(earlier, |guest| {

@@ -14,7 +14,7 @@ use xenvelope_backend::PairRoute;
 use xenvelope_grant::seam::Host as _;
 
 use super::{MeasureError, Sample};
-use crate::host::{GuestSpec, Host, HostError, HostSpec, VfHolder};
+use crate::host::{GuestSpec, Host, HostError, HostSpec};
 use crate::machine::Costs;
 use crate::nic::NicConfig;
 use crate::stack::{Exchange, ExchangeCounts, Pattern};
@@ -128,12 +128,7 @@ pub fn sweep_point(
         .map(|index| GuestSpec::envelope(index, GuestSpec::numbered_mac(index), false))
         .collect();
     let nic = NicConfig { vfs: 0, ..NicConfig::default() };
-    let host = Host::start(&HostSpec {
-        costs: sweep.costs,
-        nic,
-        vfs_held_by: VfHolder::Guests,
-        guests: specs,
-    })?;
+    let host = Host::start(&HostSpec::new(sweep.costs, nic, specs))?;
     host.wait_connected()?;
     arrange(&host, topology)?;
     let pattern = Arc::new(Pattern {

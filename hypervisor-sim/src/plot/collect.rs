@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::host::{GuestSpec, Host, HostSpec, VfHolder};
+use crate::host::{GuestSpec, Host, HostSpec};
 use crate::machine::Costs;
 use crate::measure::{
     Bench, Cell, CellResult, FrameSize, Limits, MeasureError, RouteName, Sweep, SweepRow, Timeline,
@@ -203,7 +203,7 @@ fn start(bus_gbit: Option<f64>) -> Result<Host, MeasureError> {
     let guest = |index| GuestSpec::envelope(index, GuestSpec::numbered_mac(index), true);
     let guests = vec![guest(0), guest(1), GuestSpec::stock()];
     let nic = NicConfig { vfs: 2, bus_gbit, ..NicConfig::default() };
-    let host = Host::start(&HostSpec { costs, nic, vfs_held_by: VfHolder::Guests, guests })?;
+    let host = Host::start(&HostSpec::new(costs, nic, guests))?;
     host.wait_connected()?;
     Ok(host)
 }

@@ -32,7 +32,7 @@ pub fn figures(measured: &Measured) -> Vec<Figure> {
 /// What a route looks like, in every figure.
 fn look(route: RouteName) -> Look {
     match route {
-        RouteName::BridgeCopy => Look::Ink,
+        RouteName::BridgeCopy | RouteName::BridgeReceiverCopy => Look::Ink,
         RouteName::SwitchEnvelope => Look::Blue,
         RouteName::DirectEnvelope => Look::Green,
         RouteName::NicFrame => Look::Orange,

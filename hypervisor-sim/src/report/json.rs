@@ -11,6 +11,7 @@ use crate::measure::CellResult;
 #[derive(Serialize)]
 struct Object<'r> {
     ideal: bool,
+    mechanism: &'r str,
     costs_ns: CostsObject,
     bus_gbit: Option<f64>,
     nic: NicObject,
@@ -74,6 +75,8 @@ struct RouteObject<'r> {
     copied_by: BTreeMap<&'r str, f64>,
     hypercalls_per_packet: f64,
     events_per_packet: f64,
+    grants_per_packet: f64,
+    revokes_per_packet: f64,
     frames_per_envelope: Option<f64>,
     inlined_bytes: u64,
     tag_bytes: u64,
@@ -99,6 +102,7 @@ pub fn json(report: &Report) -> Result<String, serde_json::Error> {
     let Costs { hypercall_ns, event_ns, iommu_miss_ns, nic_latency_ns } = report.costs;
     let object = Object {
         ideal: report.costs == Costs::ideal(),
+        mechanism: report.mechanism.name(),
         costs_ns: CostsObject {
             hypercall: hypercall_ns,
             event: event_ns,
@@ -154,6 +158,8 @@ fn route(cell: &CellResult) -> RouteObject<'_> {
         copied_by: cell.copied_by.iter().map(|(name, share)| (name.as_str(), *share)).collect(),
         hypercalls_per_packet: cell.hypercalls_per_packet,
         events_per_packet: cell.events_per_packet,
+        grants_per_packet: cell.grants_per_packet,
+        revokes_per_packet: cell.revokes_per_packet,
         frames_per_envelope: cell.frames_per_envelope,
         inlined_bytes: cell.inlined_bytes,
         tag_bytes: cell.tag_bytes,

@@ -1,5 +1,7 @@
 //! The report for people.
 
+use xenvelope_grant::seam::Mechanism;
+
 use super::Report;
 use super::sentences::sentences;
 use super::table::table;
@@ -26,6 +28,9 @@ pub fn text(report: &Report) -> String {
             ledger.dropped()
         ),
     ];
+    if report.mechanism != Mechanism::Destination {
+        lines.insert(1, format!("grant mechanism: {}", report.mechanism));
+    }
     lines.extend(sentences(report));
     lines.join("\n")
 }

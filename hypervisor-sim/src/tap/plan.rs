@@ -9,7 +9,7 @@ use xenvelope_backend::{Member, PairRoute};
 
 use super::{INTERFACE, TapError};
 use crate::cli::{TapArguments, TapRoute};
-use crate::host::{GuestKind, GuestSpec, Host, HostError, HostSpec, VfHolder};
+use crate::host::{GuestKind, GuestSpec, Host, HostError, HostSpec};
 use crate::machine::Costs;
 use crate::measure::RouteName;
 use crate::nic::NicConfig;
@@ -79,7 +79,7 @@ impl Plan {
             ..NicConfig::default()
         };
         let costs = if arguments.ideal { Costs::ideal() } else { Costs::published() };
-        let host = HostSpec { costs, nic, vfs_held_by: VfHolder::Guests, guests };
+        let host = HostSpec::new(costs, nic, guests);
         host.check()?;
         let vlans = arguments.vlan.iter().copied().collect();
         Ok(Plan { host, mtu: arguments.mtu, route, vlans, interfaces })

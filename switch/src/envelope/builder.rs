@@ -1,7 +1,7 @@
 //! Writing an envelope, without allocating.
 
 use thiserror::Error;
-use xenvelope_grant::seam::{MAX_SEGMENTS, Offload, Segment};
+use xenvelope_grant::seam::{MAX_SEGMENTS, Mechanism, Offload, Segment};
 use zerocopy::IntoBytes;
 use zerocopy::little_endian::{U16, U32, U64};
 
@@ -211,6 +211,17 @@ impl EnvelopeBuilder {
         if self.head.kind == KIND_DELIVER {
             self.head.flags |= EnvelopeFlags::WANT_DONE;
         }
+    }
+
+    /// Says by which mechanism the right to read what it grants reaches its receiver. With
+    /// [`Mechanism::Transitive`] a done is for the driver domain itself.
+    pub fn mark(&mut self, mechanism: Mechanism) {
+        self.head.flags -= EnvelopeFlags::KEYED | EnvelopeFlags::PASSED_ON;
+        self.head.flags |= match mechanism {
+            Mechanism::Destination => EnvelopeFlags::empty(),
+            Mechanism::Transitive => EnvelopeFlags::PASSED_ON,
+            Mechanism::Keyed => EnvelopeFlags::KEYED,
+        };
     }
 
     /// The envelope as an Ethernet frame: 60 to [`MAX_ENVELOPE`] bytes. More frames may be added

@@ -29,6 +29,11 @@ bitflags! {
         const HAS_DONE = 2;
         /// The sender waits for buffers.
         const WANT_DONE = 4;
+        /// The references bear a key, which is the nonce.
+        const KEYED = 0x20;
+        /// The references are the driver domain's, which passes on what was granted to it; or it
+        /// is the driver domain that is told what is done.
+        const PASSED_ON = 0x40;
     }
 }
 

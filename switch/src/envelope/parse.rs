@@ -1,6 +1,7 @@
 //! Reading an envelope: everything is validated before anything is given out.
 
 use thiserror::Error;
+use xenvelope_grant::seam::Mechanism;
 use zerocopy::FromBytes;
 
 use super::layout::{
@@ -99,6 +100,8 @@ pub enum EnvelopeError {
 pub struct Envelope<'a> {
     /// The Ethernet header, which is also that of the frames inside, but for the EtherType.
     pub header: EthernetHeader,
+    /// By which mechanism the right to read what it grants has reached us: its sender's word.
+    pub mechanism: Mechanism,
     /// What it is about.
     pub body: Body<'a>,
 }
@@ -168,7 +171,16 @@ impl<'a> Envelope<'a> {
             return Err(EnvelopeError::Reserved);
         }
         let body = Body::parse(&raw, rest, &header)?;
-        Ok(Envelope { header, body })
+        // The flags fit the kind.
+        let flags = EnvelopeFlags::from_bits_truncate(raw.flags);
+        let mechanism = if flags.contains(EnvelopeFlags::PASSED_ON) {
+            Mechanism::Transitive
+        } else if flags.contains(EnvelopeFlags::KEYED) {
+            Mechanism::Keyed
+        } else {
+            Mechanism::Destination
+        };
+        Ok(Envelope { header, mechanism, body })
     }
 }
 
@@ -181,8 +193,8 @@ impl<'a> Body<'a> {
         let wrong_flags = EnvelopeError::Flags(raw.flags);
         let flags = EnvelopeFlags::from_bits(raw.flags).ok_or(wrong_flags)?;
         let fits = match raw.kind {
-            KIND_DELIVER => true,
-            KIND_DONE => flags == EnvelopeFlags::HAS_DONE,
+            KIND_DELIVER => !flags.contains(EnvelopeFlags::KEYED | EnvelopeFlags::PASSED_ON),
+            KIND_DONE => flags - EnvelopeFlags::PASSED_ON == EnvelopeFlags::HAS_DONE,
             KIND_RESET => flags.is_empty(),
             kind => return Err(EnvelopeError::Kind(kind)),
         };

@@ -5,8 +5,9 @@ use std::ops::Range;
 use std::rc::Rc;
 
 use xenvelope_grant::seam::{
-    Access, CallFailed, Change, Copier, CopyOp, EventError, Events, Granter, Host, Instant,
-    NoBuffer, Pinned, PortId, Refused, Segment, Share, Store, StoreError, WatchEvent,
+    Access, CallFailed, Change, Copier, CopyOp, EventError, Events, Granter, Host, Instant, Lacks,
+    Mechanism, MechanismError, NoBuffer, Pinned, PortId, Refused, Segment, Share, Store,
+    StoreError, WatchEvent,
 };
 use xenvelope_grant::{DomId, GrantError, Gref, Peer};
 use xenvelope_hypervisor_sim::machine::{
@@ -105,6 +106,32 @@ impl Granter for Hooked {
     }
     fn forget(&self, peer: Peer) {
         self.domain.forget(peer);
+    }
+    fn has(&self, mechanism: Mechanism) -> Result<(), Lacks> {
+        self.domain.has(mechanism)
+    }
+    fn reserve(&self) -> Result<Gref, MechanismError> {
+        self.domain.reserve()
+    }
+    fn pass_on(
+        &self,
+        ours: Gref,
+        from: DomId,
+        theirs: Gref,
+        to: Peer,
+    ) -> Result<(), MechanismError> {
+        self.domain.pass_on(ours, from, theirs, to)
+    }
+    fn withdraw(&self, ours: Gref) -> Result<(), Pinned<()>> {
+        self.domain.withdraw(ours)
+    }
+    fn grant_keyed(
+        &self,
+        buffer: FrameBuffer,
+        key: u64,
+        used: Range<usize>,
+    ) -> Result<GrantedBuffer, Refused<FrameBuffer, MechanismError>> {
+        self.domain.grant_keyed(buffer, key, used)
     }
     fn receive_area(&self, writer: DomId, pages: usize) -> Result<PageArea, NoBuffer> {
         self.domain.receive_area(writer, pages)

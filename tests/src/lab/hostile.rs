@@ -75,14 +75,27 @@ impl HostileGuest {
     /// # Panics
     /// If the driver domain does not connect it.
     pub fn connect(lab: &mut Lab, mac: MacAddress) -> HostileGuest {
+        HostileGuest::connect_with(lab, mac, &[])
+    }
+
+    /// The same for one that says more of itself.
+    ///
+    /// # Panics
+    /// As [`HostileGuest::connect`].
+    pub fn connect_with(lab: &mut Lab, mac: MacAddress, keys: &[(&str, u64)]) -> HostileGuest {
         let domain = lab.machine.create_domain("hostile", 4096);
         super::make_vif(&lab.dom0, domain.domid(), mac);
-        let guest = HostileGuest::shake_hands(lab, domain, mac);
+        let guest = HostileGuest::shake_hands(lab, domain, mac, keys);
         lab.steps(10);
         guest
     }
 
-    fn shake_hands(lab: &mut Lab, domain: Domain, mac: MacAddress) -> HostileGuest {
+    fn shake_hands(
+        lab: &mut Lab,
+        domain: Domain,
+        mac: MacAddress,
+        more: &[(&str, u64)],
+    ) -> HostileGuest {
         let guest = domain.domid();
         let front = Directory::new(&format!("/local/domain/{guest}/device/vif/0")).expect("path");
         let back = Directory::new(&format!("/local/domain/0/backend/vif/{guest}/0")).expect("path");
@@ -110,6 +123,9 @@ impl HostileGuest {
             let area = domain.receive_area(backend, 256).expect("memory");
             (Front::new(ring, RX_LAYOUT), area)
         });
+        for (name, value) in more {
+            keys.write(&front, name, value, reader);
+        }
         let (tx, rx) = (Front::new(tx, TX_LAYOUT), Front::new(rx, RX_LAYOUT));
         let send = Front::new(send, LAYOUT);
         let receive = Front::<_, Slot, ()>::new(receive, LAYOUT).into_words();

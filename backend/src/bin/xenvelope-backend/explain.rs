@@ -95,6 +95,9 @@ fn words(route: PairRoute) -> &'static str {
     match route {
         PairRoute::Auto => "the best that both sides can do",
         PairRoute::Bridge => "frames, copied by this domain",
+        PairRoute::BridgeReceiverCopy => {
+            "frames, copied by the receiver where a grant can be passed on, else by this domain"
+        }
         PairRoute::Switch => "envelopes through this domain",
         PairRoute::Direct => "envelopes on a channel of their own",
         PairRoute::NicFrame => "frames through the card",

@@ -33,7 +33,8 @@ impl<W: Words> GrantCheck<W> {
             EntryKind::Transitive => version_2 && !mapping,
             EntryKind::Invalid | EntryKind::AcceptTransfer => false,
         };
-        kind && domid == request.grantee
+        // Who has no key has nothing to look for in an entry that bears one.
+        kind && domid == request.grantee && !flags.contains(GrantFlags::KEYED)
     }
 
     /// Sets the in-use bits so that the owner's revoke fails from now on, and returns the flags
@@ -114,7 +115,7 @@ impl<W: Words> GrantCheck<W> {
     }
 
     /// Release: what was copied is visible to an owner that sees the bits gone.
-    fn clear(&self, gref: Gref, bits: GrantFlags) {
+    pub(super) fn clear(&self, gref: Gref, bits: GrantFlags) {
         if let Some(status) = &self.status {
             let at = gref.0 as usize * STATUS_V2;
             status.store_u16(at, status.load_u16(at, Relaxed) & !bits.bits(), Release);
