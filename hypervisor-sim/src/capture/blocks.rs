@@ -29,27 +29,35 @@ const NETMASK: [u8; 4] = [255, 255, 0, 0];
 /// Most bytes of an option: its length has 16 bits.
 const MAX_OPTION: usize = u16::MAX as usize;
 
-/// Counts what is written.
-struct Counted<W> {
+/// How much is collected before it is written.
+const COLLECTED: usize = 1 << 20;
+
+/// Collects what is written, and writes it when it is flushed and not before. If that is between
+/// blocks, a program that is killed leaves a file of whole blocks behind.
+struct Collector<W> {
     out: W,
+    collected: Vec<u8>,
+    /// Bytes written so far.
     bytes: u64,
 }
 
-impl<W: Write> Write for Counted<W> {
+impl<W: Write> Write for Collector<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let written = self.out.write(bytes)?;
-        self.bytes += written as u64;
-        Ok(written)
+        self.collected.extend_from_slice(bytes);
+        Ok(bytes.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
+        self.out.write_all(&self.collected)?;
+        self.bytes += self.collected.len() as u64;
+        self.collected.clear();
         self.out.flush()
     }
 }
 
 /// Writes a file block by block.
 pub(super) struct Blocks<W: Write> {
-    file: PcapNgWriter<Counted<W>>,
+    file: PcapNgWriter<Collector<W>>,
     snaplen: u32,
     /// How many interfaces are described in the file.
     described: usize,
@@ -72,7 +80,7 @@ impl<W: Write> Blocks<W> {
             options,
             ..SectionHeaderBlock::default()
         };
-        let out = Counted { out, bytes: 0 };
+        let out = Collector { out, collected: Vec::with_capacity(COLLECTED), bytes: 0 };
         let file = PcapNgWriter::with_section_header(out, section)?;
         Ok(Blocks { file, snaplen, described: 0, captured: 0, began: None })
     }
@@ -99,7 +107,12 @@ impl<W: Write> Blocks<W> {
             options,
         })?;
         self.captured += 1;
-        Ok(())
+        if self.file.get_ref().collected.len() >= COLLECTED { self.flush() } else { Ok(()) }
+    }
+
+    /// Writes what was collected.
+    pub(super) fn flush(&mut self) -> Result<(), PcapError> {
+        self.file.get_mut().flush().map_err(PcapError::IoError)
     }
 
     /// Describes interfaces until `count` are in the file, if there are so many.
@@ -133,9 +146,8 @@ impl<W: Write> Blocks<W> {
                 ],
             })?;
         }
-        let out = self.file.get_mut();
-        out.flush().map_err(PcapError::IoError)?;
-        let bytes = out.bytes;
+        self.flush()?;
+        let bytes = self.file.get_ref().bytes;
         Ok(Summary { interfaces: self.described, captured: self.captured, dropped, bytes })
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::fs::File;
-use std::io::{BufWriter, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,8 +19,6 @@ use super::recorder::{Packet, QUEUE_PACKETS, Recorder, Shared};
 /// How long the writer sleeps when the queue is empty. It is never woken: that would cost who
 /// puts a packet into the queue a call into the system.
 const NAP: Duration = Duration::from_millis(1);
-/// How much is written with one call.
-const WRITE: usize = 1 << 20;
 /// Packets that are put into the order of their times before they are written.
 const SORTED: usize = 4096;
 
@@ -100,8 +98,7 @@ impl Capture {
         let thread = std::thread::Builder::new()
             .name("capture".to_owned())
             .spawn(move || {
-                let out = BufWriter::with_capacity(WRITE, opened);
-                record(out, &shared, &packets, &stopped, snaplen, &command)
+                record(opened, &shared, &packets, &stopped, snaplen, &command)
                     .map_err(|cause| CaptureError::Write { file: path, cause })
             })
             .map_err(CaptureError::Thread)?;
@@ -167,6 +164,11 @@ fn record(
             return blocks?.finish(shared);
         }
         if count == 0 {
+            if let Ok(writing) = &mut blocks
+                && let Err(cause) = writing.flush()
+            {
+                blocks = Err(cause);
+            }
             std::thread::sleep(NAP);
         }
     }
