@@ -83,7 +83,8 @@ fn check(route: &Value, direct_io: bool, context: &str) {
     let (from, to) = (route["from"].as_str().unwrap(), route["to"].as_str().unwrap());
     match name {
         "bridge-copy" => {
-            assert!(copies >= 0.99 && by("driver-domain") > 0.9, "{context}");
+            // The guest moves the first page of a long frame once more, to where the others are.
+            assert!(copies >= 0.99 && by("driver-domain") > 0.85, "{context}");
             assert!(bus < 0.01, "{context}");
         }
         "switch-envelope" | "direct-envelope" => {
