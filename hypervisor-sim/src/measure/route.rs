@@ -139,7 +139,7 @@ pub fn plan(host: &Host, route: RouteName) -> Result<Vec<Cell>, String> {
             let served = |guest: &&&Guest| host.has_queue(guest.mac).unwrap_or(false);
             match envelope.iter().find(served) {
                 Some(guest) => Ok(vec![cell(EXTERNAL, &guest.name)]),
-                None => Err("route nic-queue needs an envelope guest".to_owned()),
+                None => Err("route nic-queue needs an envelope guest that has a queue".to_owned()),
             }
         }
         _ => match envelope[..] {
