@@ -5,6 +5,7 @@ A TAP of that name, whose frames go out by eth0 with a tag of VLAN VID, and to w
 come in by eth0 with one.
 """
 
+import errno
 import fcntl
 import os
 import select
@@ -36,8 +37,11 @@ def main(name, vid):
     while True:
         for ready in select.select([tap, wire], [], [])[0]:
             if ready == tap:
-                frame = os.read(tap, 65600)
-                wire.send(frame[:12] + tag + frame[12:])
+                try:
+                    frame = os.read(tap, 65600)
+                    wire.send(frame[:12] + tag + frame[12:])
+                except BlockingIOError:
+                    pass
                 continue
             frame, ancillary, _, _ = wire.recvmsg(65600, 256)
             for level, kind, data in ancillary:
@@ -52,4 +56,9 @@ def main(name, vid):
                         pass  # It is not up yet.
 
 
-main(sys.argv[1], int(sys.argv[2]))
+try:
+    main(sys.argv[1], int(sys.argv[2]))
+except OSError as error:
+    # The host has ended, and eth0 is gone.
+    if error.errno not in (errno.ENETDOWN, errno.ENODEV, errno.ENXIO):
+        raise
