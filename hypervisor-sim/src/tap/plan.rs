@@ -164,11 +164,11 @@ impl Plan {
             for (interface, number) in [(first, 1), (other, 2)] {
                 let name = &interface.namespace;
                 let tagged = format!("{INTERFACE}.{vid}");
-                let _ = write!(
+                let _ = writeln!(
                     text,
                     "  ip -n {name} link add link {INTERFACE} name {tagged} type vlan id {vid} && \
                      ip -n {name} addr add 172.{}.{low}.{number}/24 dev {tagged} && \
-                     ip -n {name} link set {tagged} up\n",
+                     ip -n {name} link set {tagged} up",
                     16 + high,
                 );
             }

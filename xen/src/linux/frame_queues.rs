@@ -42,7 +42,6 @@ pub(super) struct FrameQueues<B> {
     lost: Cell<u64>,
 }
 
-#[expect(clippy::result_large_err, reason = "as the trait has it: a buffer comes back whole")]
 impl<B: Buffer> FrameQueues<B> {
     /// With as much memory as they ever need: nothing is allocated for a frame.
     pub fn new(most: Most) -> FrameQueues<B> {
