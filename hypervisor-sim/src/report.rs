@@ -9,7 +9,7 @@ mod text;
 
 pub use json::json;
 pub use mixed::{DOMAIN_HEADINGS, PAIR_HEADINGS, mixed_json, mixed_text};
-pub use sweep::{SWEEP_HEADINGS, Verdict, sweep_json, sweep_text, verdicts};
+pub use sweep::{SWEEP_HEADINGS, Verdict, summary, sweep_json, sweep_text, verdicts};
 pub use text::{flip_text, text};
 
 use xenvelope_grant::seam::Mechanism;

@@ -117,7 +117,9 @@ fn draw_panel(panel: &Panel, place: Place) -> Group {
         );
     }
     let title = if panel.title.is_empty() { 6.0 } else { 22.0 };
-    let labels = if panel.marks.iter().any(|mark| !mark.label.is_empty()) { LINE } else { 0.0 };
+    let labels = LINE
+        * lines::MARK_ROWS.min(panel.marks.iter().filter(|mark| !mark.label.is_empty()).count())
+            as f64;
     let left = match &panel.kind {
         Kind::StackedBars(names) => {
             names.iter().map(|name| text_width(name, 12.0)).fold(40.0, f64::max) + 10.0

@@ -24,7 +24,8 @@ pub struct Plan {
     pub guests: Vec<usize>,
     /// How long a cell is.
     pub cell: Duration,
-    /// How long a part of the timeline is.
+    /// How long a part of the timeline is: longer than the second that TCP waits at least for
+    /// what was lost.
     pub part: Duration,
     /// How long a round of the sweep is.
     pub sweep: Duration,
@@ -85,7 +86,7 @@ impl Plan {
             },
             guests: if quick { vec![2, 4, 8] } else { vec![2, 4, 8, 16, 32] },
             cell: ms(if quick { 40 } else { 250 }),
-            part: ms(if quick { 400 } else { 1500 }),
+            part: ms(if quick { 1300 } else { 1500 }),
             sweep: ms(if quick { 80 } else { 400 }),
             rounds,
             quick,

@@ -56,7 +56,8 @@ fn introduction(run: &Run) -> Markup {
         p {
             "Made by " code { (run.command) } " on " (run.date) ", version " (run.version) ", with "
             (machine.cores) " cores of " (machine.model) ". Timings are medians of "
-            (run.rounds) " rounds, with a bar from the least to the most; counts (bus bytes, \
+            (run.rounds) " rounds, with a bar from the least to the most (points at the same place of the x \
+            axis stand side by side); counts (bus bytes, \
             events, hypercalls) do not depend on how fast the machine is."
             @if run.quick { " This was a quick run: few points, short rounds." }
             @if run.debug { " The program was built without optimisation: its speeds mean nothing." }

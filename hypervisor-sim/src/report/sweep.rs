@@ -96,7 +96,7 @@ impl Verdict {
         let Some((most, mesh, there)) = costs.last() else {
             return format!("{what}: nothing to compare the mesh with");
         };
-        let figures = format!("at {most} guests {mesh:.3} against {there:.3}");
+        let figures = format!("at {most} guests {} against {}", short(*mesh), short(*there));
         match self.stops_paying_at() {
             Some(guests) => {
                 format!(
@@ -109,6 +109,37 @@ impl Verdict {
             None => format!("{what}: mesh and {other} cost the same; {figures}"),
         }
     }
+}
+
+fn short(cost: f64) -> String {
+    if cost >= 100.0 { format!("{cost:.0}") } else { format!("{cost:.3}") }
+}
+
+/// All verdicts in two sentences.
+pub fn summary(rows: &[SweepRow]) -> String {
+    let verdicts = verdicts(rows);
+    let against = |other: Topology| {
+        let of = verdicts.iter().filter(|verdict| verdict.other == other);
+        let said: Vec<String> = of
+            .filter(|verdict| !verdict.costs.is_empty())
+            .map(|verdict| {
+                let what = verdict.what.split([',', '/']).next().unwrap_or_default();
+                match (verdict.stops_paying_at(), verdict.costs.last()) {
+                    (Some(guests), _) => format!("more {what} from {guests} guests on"),
+                    (None, Some((_, mesh, there))) if *mesh < there * (1.0 - EQUAL) => {
+                        format!("less {what}")
+                    }
+                    _ => format!("as much {what}"),
+                }
+            })
+            .collect();
+        match &said[..] {
+            [] => format!("the mesh was not compared with the {}", other.name()),
+            said => format!("than the {} the mesh costs {}", other.name(), said.join(", ")),
+        }
+    };
+    let most = rows.iter().map(|row| row.guests).max().unwrap_or(0);
+    format!("up to {most} guests, {}; {}", against(Topology::Hybrid), against(Topology::Switch))
 }
 
 /// What of a round, or of a row, is compared.

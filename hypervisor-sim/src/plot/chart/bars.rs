@@ -2,7 +2,7 @@
 
 use svg::node::element::{Group, Path, Rectangle, Text};
 
-use super::scale::{Ruler, number};
+use super::scale::Ruler;
 use super::style::fill;
 use super::{Place, line, round, x_axis};
 use crate::plot::model::{Look, Panel, Point, Series};
@@ -66,9 +66,8 @@ fn draw_bar(panel: &Panel, bar: usize, x: &Ruler, place: Place) -> Group {
 
 /// Three digits say enough of a timing.
 fn number_of(value: f64) -> String {
-    let digits = (2 - value.abs().max(1e-9).log10().floor() as i32).clamp(0, 4);
-    let scale = 10f64.powi(digits);
-    number((value * scale).round() / scale)
+    let digits = (2 - value.abs().max(1e-9).log10().floor() as i32).clamp(0, 4) as usize;
+    format!("{value:.digits$}")
 }
 
 /// What stands in the bars: of several series not the one that is their sum.

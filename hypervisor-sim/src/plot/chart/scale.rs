@@ -91,7 +91,7 @@ fn step(top: f64) -> f64 {
 }
 
 /// A number as short as it can be said.
-pub(super) fn number(value: f64) -> String {
+fn number(value: f64) -> String {
     if value == 0.0 {
         return "0".to_owned();
     }

@@ -4,6 +4,9 @@ use super::{by_route, cpu_s_per_gb, look, series};
 use crate::measure::{CellResult, RouteName};
 use crate::plot::{Axis, BusPoint, Figure, Kind, Mark, Panel, Point, Scale, Series};
 
+/// Bus bytes for each payload byte that are none of the payload's.
+const BROADCASTS: f64 = 0.001;
+
 /// Goodput of every route against frame size, with the size from which on envelopes carry more
 /// than frames through the card.
 pub(super) fn goodput_by_frame(cells: &[CellResult]) -> Option<Figure> {
@@ -51,10 +54,12 @@ pub(super) fn goodput_by_frame(cells: &[CellResult]) -> Option<Figure> {
 /// Bus bytes of the routes that use the bus.
 pub(super) fn bus_by_frame(cells: &[CellResult]) -> Option<Figure> {
     let bus = |cell: &CellResult| cell.bus_bytes_per_payload_byte;
-    // A logarithmic axis has no zero: routes that put nothing on the bus are named in the caption.
-    let (uses, spares): (Vec<RouteName>, Vec<RouteName>) = RouteName::ALL
-        .into_iter()
-        .partition(|route| cells.iter().any(|cell| cell.cell.route == *route && bus(cell) > 0.0));
+    // A logarithmic axis has no zero: routes that put nothing on the bus, or no more than the
+    // broadcasts with which guests look for each other, are named in the caption.
+    let (uses, spares): (Vec<RouteName>, Vec<RouteName>) =
+        RouteName::ALL.into_iter().partition(|route| {
+            cells.iter().any(|cell| cell.cell.route == *route && bus(cell) > BROADCASTS)
+        });
     let series = by_route(cells, &uses, bus);
     let last = |route: RouteName| {
         let of = series.iter().find(|series| series.name == route.name())?;
@@ -75,7 +80,7 @@ pub(super) fn bus_by_frame(cells: &[CellResult]) -> Option<Figure> {
         .collect();
     let none = match &spares[..] {
         [] => String::new(),
-        names => format!(" Nothing at all: {}.", names.join(", ")),
+        names => format!(" Nothing, but for broadcasts: {}.", names.join(", ")),
     };
     (!series.is_empty()).then(|| Figure {
         id: "bus-frame-size",

@@ -3,7 +3,7 @@
 use super::series;
 use crate::measure::{SweepRound, SweepRow, Topology};
 use crate::plot::{Axis, Figure, Kind, Look, Panel, Scale, Series};
-use crate::report::{Verdict, verdicts};
+use crate::report::summary;
 
 /// Six costs against the number of guests.
 pub(super) fn guests(rows: &[SweepRow]) -> Option<Figure> {
@@ -21,7 +21,6 @@ pub(super) fn guests(rows: &[SweepRow]) -> Option<Figure> {
         series,
         marks: Vec::new(),
     };
-    let finding: Vec<String> = verdicts(rows).iter().map(Verdict::sentence).collect();
     Some(Figure {
         id: "guests-cost",
         title: "Guests against cost: mesh of direct channels, hybrid, switch".to_owned(),
@@ -32,7 +31,7 @@ pub(super) fn guests(rows: &[SweepRow]) -> Option<Figure> {
                   No stack and no hash: the processor time is that of frontends, driver domain and \
                   hypervisor."
             .to_owned(),
-        finding: finding.join("; "),
+        finding: summary(rows),
         command: "xenvelope-sim sweep --guests N,N,...".to_owned(),
         columns: 2,
         panels: vec![
