@@ -62,6 +62,11 @@ pub struct Arguments {
     #[arg(long)]
     pub no_anti_spoof: bool,
 
+    /// Serves the host's store at that socket while the program runs, for xenstore-ls and others
+    /// with XENSTORED_PATH=SOCKET
+    #[arg(long, value_name = "SOCKET")]
+    pub store: Option<PathBuf>,
+
     /// One JSON object instead of the table
     #[arg(long)]
     pub json: bool,

@@ -17,3 +17,4 @@ mod memory;
 pub mod nic;
 pub mod report;
 pub mod stack;
+pub mod store_server;

@@ -13,6 +13,7 @@ use xenvelope_hypervisor_sim::host::Host;
 use xenvelope_hypervisor_sim::measure::{Bench, FrameSize, flip, plan};
 use xenvelope_hypervisor_sim::report::{Report, flip_text, json, text};
 use xenvelope_hypervisor_sim::stack::Payload;
+use xenvelope_hypervisor_sim::store_server::StoreServer;
 
 /// What was asked for makes no sense.
 const BAD_INPUT: u8 = 2;
@@ -68,6 +69,7 @@ fn run(arguments: &Arguments) -> Result<bool, Failure> {
     let progress = bar(arguments);
     progress.set_message("starting the host");
     let host = Host::start(&spec)?;
+    let _store = serve_store(&host, arguments)?;
     host.wait_connected()?;
 
     let asked = !arguments.route.is_empty();
@@ -119,6 +121,13 @@ fn run(arguments: &Arguments) -> Result<bool, Failure> {
         say(&text(&report))?;
     }
     Ok(report.all_right())
+}
+
+/// The store's socket, for as long as what this gives is kept.
+fn serve_store(host: &Host, arguments: &Arguments) -> Result<Option<StoreServer>, Failure> {
+    let Some(path) = &arguments.store else { return Ok(None) };
+    let started = StoreServer::start(&host.machine, path);
+    started.map(Some).map_err(|cause| Failure::Input(cause.to_string()))
 }
 
 fn bar(arguments: &Arguments) -> ProgressBar {
