@@ -84,6 +84,11 @@ pub struct Arguments {
     #[arg(long, value_name = "NAME", default_value = "destination", value_parser = mechanisms::mechanism)]
     pub mechanism: Mechanism,
 
+    /// Serves the host's store at that socket while the program runs, for xenstore-ls and others
+    /// with XENSTORED_PATH=SOCKET
+    #[arg(long, value_name = "SOCKET")]
+    pub store: Option<PathBuf>,
+
     /// One JSON object instead of the table
     #[arg(long)]
     pub json: bool,

@@ -20,5 +20,6 @@ pub mod nic;
 pub mod plot;
 pub mod report;
 pub mod stack;
+pub mod store_server;
 pub mod tap;
 pub mod thread_clock;

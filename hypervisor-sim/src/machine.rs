@@ -60,6 +60,7 @@ pub use ports::{DevicePort, Port};
 pub use share::SharedPages;
 
 use domain::DomainState;
+pub(crate) use store::Session as StoreSession;
 use store::StoreTree;
 
 /// Locks, also after another thread has panicked: what the simulator keeps is whole between any

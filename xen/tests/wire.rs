@@ -29,7 +29,7 @@ fn requests_are_these_bytes() {
     let reader = Permission { access: Access::Read, domid: DomId(65535) };
     let permissions = PermissionsText::new(&[owner, reader]).unwrap();
     let permissions = permissions.permissions();
-    let vectors: [(Request<'_>, u8, &[u8]); 13] = [
+    let vectors: [(Request<'_>, u8, &[u8]); 15] = [
         (Request::Directory { path: "device" }, 1, b"device\0"),
         (Request::Read { path: "/a/b" }, 2, b"/a/b\0"),
         (Request::GetPermissions { path: "x" }, 3, b"x\0"),
@@ -43,6 +43,8 @@ fn requests_are_these_bytes() {
         (Request::Remove { path: "x" }, 13, b"x\0"),
         (Request::SetPermissions { path: "x", permissions }, 14, b"x\0n5\0r65535\0"),
         (Request::DirectoryPart { path: "/", offset: 3000 }, 22, b"/\x003000\0"),
+        (Request::GetDomainPath { domid: DomId(7) }, 10, b"7\0"),
+        (Request::IsDomainIntroduced { domid: DomId(32751) }, 17, b"32751\0"),
     ];
     for (request, kind, payload) in vectors {
         let mut expected = vec![kind, 0, 0, 0, 0x78, 0x56, 0x34, 0x12, 9, 0, 0, 0];

@@ -1,13 +1,16 @@
 //! xenstore: one tree for the whole machine, with owners, readers, watches and quotas.
 
+mod edit;
 mod path;
+mod rights;
+mod session;
+mod transaction;
 mod tree;
 mod watches;
 
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashMap;
 use std::sync::atomic::Ordering::Relaxed;
 
 use xenvelope_grant::DomId;
@@ -15,29 +18,23 @@ use xenvelope_grant::seam::{Change, Host, Store, StoreError, WatchEvent};
 
 use super::domain::{Domain, DomainState};
 use super::lock;
+use edit::{Edit, Happened};
 use path::{Path, home};
-use tree::{Tree, Undo};
-use watches::Watches;
-
-/// Longest value: the 2 KiB of xenstored's default quota.
-const MAX_VALUE: usize = 2048;
-
-/// What happened, for those that watch.
-enum Happened {
-    Written(String),
-    /// The top of what was removed; then all that was, and who could read each.
-    Removed(String, HashMap<String, Option<DomId>>),
-}
+pub(crate) use session::Session;
+use tree::Tree;
+use watches::{Listener, Watches};
 
 /// The store's whole state.
 pub(crate) struct StoreTree {
     tree: Tree,
     watches: Watches,
+    /// Connections to the socket so far.
+    connections: u64,
 }
 
 impl StoreTree {
     pub(crate) fn new() -> StoreTree {
-        StoreTree { tree: Tree::new(), watches: Watches::default() }
+        StoreTree { tree: Tree::new(), watches: Watches::default(), connections: 0 }
     }
 
     /// A domain begins. What a predecessor left under its id is removed, as the toolstack does
@@ -63,16 +60,22 @@ impl StoreTree {
     /// A domain ends. Whatever its id permits, in its part of the store and elsewhere, must not
     /// be permitted to the next domain of that id (XSA-322, XSA-417, XSA-483).
     pub(crate) fn release(&mut self, state: &DomainState) {
-        self.watches.release(state.id);
+        self.watches.release(Listener::Domain(state.id));
         self.tree.forget(state.id);
         self.watches.special("@releaseDomain");
     }
 
     fn commit(&mut self, by: DomId, changes: &[Change<'_>]) -> Result<(), StoreError> {
-        let mut undo = Vec::with_capacity(changes.len());
-        let mut happened = Vec::with_capacity(changes.len());
-        for change in changes {
-            match self.apply(by, change, &mut happened) {
+        let edits: Result<Vec<_>, _> = changes.iter().map(|change| Edit::new(change, by)).collect();
+        self.carry_out(by, &edits?)
+    }
+
+    /// All of them, or none.
+    fn carry_out(&mut self, by: DomId, edits: &[Edit]) -> Result<(), StoreError> {
+        let mut undo = Vec::with_capacity(edits.len());
+        let mut happened = Vec::with_capacity(edits.len());
+        for edit in edits {
+            match edit.apply(&mut self.tree, by, &mut happened) {
                 Ok(step) => undo.push(step),
                 Err(error) => {
                     while let Some(step) = undo.pop() {
@@ -82,7 +85,7 @@ impl StoreTree {
                 }
             }
         }
-        let StoreTree { tree, watches } = self;
+        let StoreTree { tree, watches, .. } = self;
         for event in &happened {
             match event {
                 Happened::Written(path) => {
@@ -91,48 +94,11 @@ impl StoreTree {
                 Happened::Removed(path, gone) => watches.fire_removed(
                     path,
                     |path| gone.contains_key(path),
-                    |domid, path| tree.may_hear(domid, path, gone.get(path).copied().flatten()),
+                    |domid, path| tree.may_hear(domid, path, gone.get(path)),
                 ),
             }
         }
         Ok(())
-    }
-
-    fn apply(
-        &mut self,
-        by: DomId,
-        change: &Change<'_>,
-        happened: &mut Vec<Happened>,
-    ) -> Result<Undo, StoreError> {
-        match *change {
-            Change::Write { path, value, reader } => {
-                let path = Path::absolute(path, by)?;
-                if value.len() > MAX_VALUE {
-                    return Err(StoreError::TooLong);
-                }
-                if value.contains('\0') {
-                    return Err(StoreError::Malformed);
-                }
-                if !path.is_writable_by(by) {
-                    return Err(StoreError::NoPermission);
-                }
-                let undo = self.tree.write(by, &path, value, reader)?;
-                happened.push(Happened::Written(path.into_string()));
-                Ok(undo)
-            }
-            Change::Remove { path } => {
-                let path = Path::absolute(path, by)?;
-                if !path.is_writable_by(by) || path.is_root() {
-                    return Err(StoreError::NoPermission);
-                }
-                let (undo, removed) = self.tree.remove(&path);
-                if !removed.is_empty() {
-                    let gone = removed.into_iter().collect();
-                    happened.push(Happened::Removed(path.into_string(), gone));
-                }
-                Ok(undo)
-            }
-        }
     }
 
     /// One node a line.
@@ -159,14 +125,16 @@ impl Store for Domain {
         self.reachable()?;
         let path = Path::absolute(path, self.domid())?;
         let store = lock(&self.machine.store);
-        fill(store.tree.read(self.domid(), &path)?, out)
+        let value = store.tree.read(self.domid(), &path)?;
+        fill(std::str::from_utf8(value).map_err(|_| StoreError::Malformed)?, out)
     }
 
     fn list<'o>(&self, path: &str, out: &'o mut [u8]) -> Result<&'o str, StoreError> {
         self.reachable()?;
         let path = Path::absolute(path, self.domid())?;
-        let names = lock(&self.machine.store).tree.list(self.domid(), &path)?;
-        fill(&names, out)
+        let store = lock(&self.machine.store);
+        let names: Vec<_> = store.tree.list(self.domid(), &path)?.collect();
+        fill(&names.join("\0"), out)
     }
 
     fn commit(&self, changes: &[Change<'_>]) -> Result<(), StoreError> {
@@ -178,13 +146,13 @@ impl Store for Domain {
     fn watch(&self, path: &str, token: u32) -> Result<(), StoreError> {
         let mut store = lock(&self.machine.store);
         self.reachable()?;
-        store.watches.add(self.domid(), path, token)
+        store.watches.add(Listener::Domain(self.domid()), path, token)
     }
 
     fn unwatch(&self, token: u32) {
         let mut store = lock(&self.machine.store);
         if self.is_alive() {
-            store.watches.remove(self.domid(), token);
+            store.watches.remove(Listener::Domain(self.domid()), token);
         }
     }
 
@@ -197,7 +165,7 @@ impl Store for Domain {
         if !self.is_alive() {
             return None;
         }
-        let (token, path) = store.watches.next(self.domid())?;
+        let (token, path) = store.watches.next(Listener::Domain(self.domid()))?;
         drop(store);
         // Paths are ASCII, so every cut is a character boundary.
         let length = path.len().min(out.len());

@@ -1,8 +1,11 @@
 //! Requests, for those that send them and for those that answer.
 
+use xenvelope_grant::DomId;
+
 use super::{Kind, Permissions, VALUE_MAX, WireError, check_path, encode, number, string};
 
-/// A request of a split driver. (Those of the toolstack alone are not here.)
+/// A request of a split driver, or of a tool that looks at the store. (Those of the toolstack that
+/// makes domains are not here.)
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(missing_docs, reason = "their fields are paths, and what the variant says")]
 pub enum Request<'a> {
@@ -32,6 +35,10 @@ pub enum Request<'a> {
     SetPermissions { path: &'a str, permissions: Permissions<'a> },
     /// Ends all watches and transactions.
     ResetWatches,
+    /// Where a domain's part of the store is.
+    GetDomainPath { domid: DomId },
+    /// Whether the store talks with a domain.
+    IsDomainIntroduced { domid: DomId },
 }
 
 impl<'a> Request<'a> {
@@ -51,6 +58,8 @@ impl<'a> Request<'a> {
             Request::GetPermissions { .. } => Kind::GetPermissions,
             Request::SetPermissions { .. } => Kind::SetPermissions,
             Request::ResetWatches => Kind::ResetWatches,
+            Request::GetDomainPath { .. } => Kind::GetDomainPath,
+            Request::IsDomainIntroduced { .. } => Kind::IsDomainIntroduced,
         }
     }
 
@@ -88,6 +97,9 @@ impl<'a> Request<'a> {
             // Linux compares the whole payload (`xenbus_write_transaction`), so the nul matters.
             Request::TransactionEnd { commit: true } => say(&[b"T\0"]),
             Request::TransactionEnd { commit: false } => say(&[b"F\0"]),
+            Request::GetDomainPath { domid } | Request::IsDomainIntroduced { domid } => {
+                say(&[Decimal::new(u32::from(domid.0)).as_str().as_bytes(), b"\0"])
+            }
             Request::SetPermissions { path, permissions } => {
                 check_path(path)?;
                 say(&[path.as_bytes(), b"\0", permissions.as_bytes()])
@@ -109,6 +121,21 @@ impl<'a> Request<'a> {
                     _ => Err(WireError::Text),
                 };
             }
+            Kind::GetDomainPath => {
+                return Ok(Request::GetDomainPath { domid: DomId(number(string(payload)?.0)?) });
+            }
+            Kind::IsDomainIntroduced => {
+                let domid = DomId(number(string(payload)?.0)?);
+                return Ok(Request::IsDomainIntroduced { domid });
+            }
+            // What is not served must not be taken for a path that is malformed.
+            Kind::Control
+            | Kind::Introduce
+            | Kind::Release
+            | Kind::WatchEvent
+            | Kind::Error
+            | Kind::Resume
+            | Kind::SetTarget => return Err(unexpected),
             _ => {}
         }
         let (path, rest) = string(payload)?;

@@ -10,7 +10,9 @@ use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
 use xenvelope_hypervisor_sim::cli::mechanisms::Mechanisms;
 use xenvelope_hypervisor_sim::cli::{Arguments, Command, TapArguments};
+use xenvelope_hypervisor_sim::host::Host;
 use xenvelope_hypervisor_sim::stack::Payload;
+use xenvelope_hypervisor_sim::store_server::StoreServer;
 use xenvelope_hypervisor_sim::{mechanisms, tap};
 
 mod mixed;
@@ -89,6 +91,13 @@ fn compare_mechanisms(asked: &Mechanisms) -> Result<bool, Failure> {
     let text = if asked.json { comparison.json()? } else { comparison.text() };
     say(&text)?;
     Ok(comparison.all_right())
+}
+
+/// The store's socket, for as long as what this gives is kept.
+fn serve_store(host: &Host, path: Option<&Path>) -> Result<Option<StoreServer>, Failure> {
+    let Some(path) = path else { return Ok(None) };
+    let started = StoreServer::start(&host.machine, path);
+    started.map(Some).map_err(|cause| Failure::Input(cause.to_string()))
 }
 
 fn bar(hidden: bool) -> ProgressBar {

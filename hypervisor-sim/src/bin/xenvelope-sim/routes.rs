@@ -8,7 +8,7 @@ use xenvelope_hypervisor_sim::host::Host;
 use xenvelope_hypervisor_sim::measure::{Bench, FlipResult, FrameSize, flip, plan};
 use xenvelope_hypervisor_sim::report::{Report, flip_text, json, text};
 
-use crate::{Failure, bar, payload, say};
+use crate::{Failure, bar, payload, say, serve_store};
 
 /// Builds a host and measures every route. Whether all arrived as it was sent.
 pub fn run(arguments: &Arguments) -> Result<bool, Failure> {
@@ -24,6 +24,7 @@ pub fn run(arguments: &Arguments) -> Result<bool, Failure> {
     let progress = bar(arguments.json);
     progress.set_message("starting the host");
     let host = Host::start_recorded(&spec, capture.as_ref().map(Capture::recorder))?;
+    let _store = serve_store(&host, arguments.store.as_deref())?;
     host.wait_connected()?;
 
     let asked = !arguments.route.is_empty();

@@ -1,10 +1,12 @@
 //! Paths of the store.
 
+use std::fmt;
+
 use xenvelope_grant::DomId;
 use xenvelope_grant::seam::StoreError;
 
 /// Longest absolute path.
-const MAX_PATH: usize = 1024;
+pub(super) const MAX_PATH: usize = 1024;
 
 /// Where a domain's own nodes are.
 pub(super) fn home(domid: DomId) -> String {
@@ -12,7 +14,7 @@ pub(super) fn home(domid: DomId) -> String {
 }
 
 /// A well-formed absolute path.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(super) struct Path(String);
 
 impl Path {
@@ -28,7 +30,7 @@ impl Path {
             return Err(StoreError::TooLong);
         }
         // The characters that docs/misc/xenstore.txt allows; no empty name anywhere (XSA-481).
-        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_@".contains(&byte);
+        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_@+".contains(&byte);
         let good = |name: &str| !name.is_empty() && name.bytes().all(allowed);
         if path[1..].split('/').all(good) { Ok(Path(path)) } else { Err(StoreError::Malformed) }
     }
@@ -46,8 +48,15 @@ impl Path {
         if self.is_root() { "/" } else { &self.0 }
     }
 
-    pub(super) fn into_string(self) -> String {
-        if self.is_root() { "/".to_owned() } else { self.0 }
+    /// The node that the first `depth` names lead to.
+    pub(super) fn above(&self, depth: usize) -> Path {
+        let names = self.names().take(depth);
+        Path(names.fold(String::new(), |path, name| path + "/" + name))
+    }
+
+    /// The node above; of the root, the root.
+    pub(super) fn parent(&self) -> Path {
+        Path(self.0.rsplit_once('/').map_or_else(String::new, |(above, _)| above.to_owned()))
     }
 
     /// At or below the home of that domain.
@@ -58,6 +67,12 @@ impl Path {
     /// A guest writes its own part only, the toolstack everything.
     pub(super) fn is_writable_by(&self, domid: DomId) -> bool {
         domid == DomId::DOM0 || self.is_in_home_of(domid)
+    }
+}
+
+impl fmt::Display for Path {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
     }
 }
 

@@ -18,6 +18,42 @@ pub(super) const MAX_WATCHES: usize = 128;
 /// one event left: its own path, which says "look at all of it again".
 pub(super) const MAX_EVENTS: usize = 1024;
 
+/// Most watches of a connection to the socket.
+pub(super) const MAX_CONNECTION_WATCHES: usize = 1024;
+
+/// Who watches.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(super) enum Listener {
+    /// The drivers of a domain.
+    Domain(DomId),
+    /// A connection to the socket, which is the toolstack's.
+    Connection(u64),
+}
+
+impl Listener {
+    /// Whose rights it has.
+    pub(super) fn domid(self) -> DomId {
+        match self {
+            Listener::Domain(domid) => domid,
+            Listener::Connection(_) => DomId::DOM0,
+        }
+    }
+
+    fn most_watches(self) -> usize {
+        match self {
+            Listener::Domain(DomId::DOM0) => usize::MAX,
+            Listener::Domain(_) => MAX_WATCHES,
+            Listener::Connection(_) => MAX_CONNECTION_WATCHES,
+        }
+    }
+}
+
+/// How it is told that there is something.
+enum Call {
+    Domain { count: Arc<AtomicUsize>, queue: Arc<EventQueue> },
+    Connection(Arc<dyn Fn() + Send + Sync>),
+}
+
 struct Watch {
     path: String,
     token: u32,
@@ -30,11 +66,21 @@ struct Client {
     events: VecDeque<(u32, String)>,
     /// The same events again: an event that is already waiting is not put in twice.
     waiting: HashSet<(u32, String)>,
-    count: Arc<AtomicUsize>,
-    queue: Arc<EventQueue>,
+    call: Call,
 }
 
 impl Client {
+    fn new(call: Call) -> Client {
+        Client { watches: Vec::new(), events: VecDeque::new(), waiting: HashSet::new(), call }
+    }
+
+    /// The number of waiting events is another.
+    fn recount(&self) {
+        if let Call::Domain { count, .. } = &self.call {
+            count.store(self.events.len(), Relaxed);
+        }
+    }
+
     fn push(&mut self, watch: usize, path: &str, domid: DomId) {
         let watch = &self.watches[watch];
         let full = self.events.len() >= MAX_EVENTS;
@@ -46,8 +92,11 @@ impl Client {
         let event = (watch.token, path.to_owned());
         if self.waiting.insert(event.clone()) {
             self.events.push_back(event);
-            self.count.store(self.events.len(), Relaxed);
-            self.queue.call_attention();
+            self.recount();
+            match &self.call {
+                Call::Domain { queue, .. } => queue.call_attention(),
+                Call::Connection(ring) => ring(),
+            }
         }
     }
 }
@@ -55,37 +104,49 @@ impl Client {
 /// The watches of all domains.
 #[derive(Default)]
 pub(super) struct Watches {
-    clients: HashMap<DomId, Client>,
+    clients: HashMap<Listener, Client>,
 }
 
 impl Watches {
     /// A domain begins.
     pub(super) fn introduce(&mut self, state: &DomainState) {
-        let client = Client {
-            watches: Vec::new(),
-            events: VecDeque::new(),
-            waiting: HashSet::new(),
-            count: Arc::clone(&state.watch_events),
-            queue: Arc::clone(&state.queue),
-        };
-        self.clients.insert(state.id, client);
+        let (count, queue) = (Arc::clone(&state.watch_events), Arc::clone(&state.queue));
+        let client = Client::new(Call::Domain { count, queue });
+        self.clients.insert(Listener::Domain(state.id), client);
     }
 
-    /// A domain ends, and its watches with it.
-    pub(super) fn release(&mut self, domid: DomId) {
-        self.clients.remove(&domid);
+    /// Whether there is such a domain.
+    pub(super) fn is_introduced(&self, domid: DomId) -> bool {
+        self.clients.contains_key(&Listener::Domain(domid))
+    }
+
+    /// A connection begins. `ring` is called, with the store locked, when there is something to
+    /// tell.
+    pub(super) fn connect(&mut self, connection: Listener, ring: Arc<dyn Fn() + Send + Sync>) {
+        self.clients.insert(connection, Client::new(Call::Connection(ring)));
+    }
+
+    /// A domain or a connection ends, and its watches with it.
+    pub(super) fn release(&mut self, listener: Listener) {
+        self.clients.remove(&listener);
     }
 
     /// Sets a watch, which fires at once.
-    pub(super) fn add(&mut self, domid: DomId, path: &str, token: u32) -> Result<(), StoreError> {
+    pub(super) fn add(
+        &mut self,
+        listener: Listener,
+        path: &str,
+        token: u32,
+    ) -> Result<(), StoreError> {
+        let domid = listener.domid();
         let special = ["@introduceDomain", "@releaseDomain"].contains(&path);
         if special && domid != DomId::DOM0 {
             return Err(StoreError::NoPermission);
         }
         let absolute =
-            if special { path.to_owned() } else { Path::absolute(path, domid)?.into_string() };
-        let client = self.clients.get_mut(&domid).ok_or(StoreError::Unreachable)?;
-        if domid != DomId::DOM0 && client.watches.len() >= MAX_WATCHES {
+            if special { path.to_owned() } else { Path::absolute(path, domid)?.to_string() };
+        let client = self.clients.get_mut(&listener).ok_or(StoreError::Unreachable)?;
+        if client.watches.len() >= listener.most_watches() {
             return Err(StoreError::Quota);
         }
         let relative = !special && !path.starts_with('/');
@@ -95,22 +156,22 @@ impl Watches {
     }
 
     /// Ends all watches with that token, and forgets what they had to tell.
-    pub(super) fn remove(&mut self, domid: DomId, token: u32) {
-        let Some(client) = self.clients.get_mut(&domid) else {
+    pub(super) fn remove(&mut self, listener: Listener, token: u32) {
+        let Some(client) = self.clients.get_mut(&listener) else {
             return;
         };
         client.watches.retain(|watch| watch.token != token);
         client.events.retain(|event| event.0 != token);
         client.waiting.retain(|event| event.0 != token);
-        client.count.store(client.events.len(), Relaxed);
+        client.recount();
     }
 
     /// The oldest event.
-    pub(super) fn next(&mut self, domid: DomId) -> Option<(u32, String)> {
-        let client = self.clients.get_mut(&domid)?;
+    pub(super) fn next(&mut self, listener: Listener) -> Option<(u32, String)> {
+        let client = self.clients.get_mut(&listener)?;
         let event = client.events.pop_front()?;
         client.waiting.remove(&event);
-        client.count.store(client.events.len(), Relaxed);
+        client.recount();
         Some(event)
     }
 
@@ -156,9 +217,9 @@ impl Watches {
     }
 
     fn each(&mut self, mut f: impl FnMut(&mut Client, usize, DomId)) {
-        for (domid, client) in &mut self.clients {
+        for (listener, client) in &mut self.clients {
             for index in 0..client.watches.len() {
-                f(client, index, *domid);
+                f(client, index, listener.domid());
             }
         }
     }
