@@ -31,9 +31,9 @@ pub const fn changes(mechanism: Mechanism) -> Changes {
             hypervisor: "version 2 of the grant table (x86 has it, Arm has not)",
         },
         Mechanism::Keyed => Changes {
-            sender: "a key for each envelope, beside each entry; destination's table to find the way",
+            sender: "a key for each envelope, beside each entry",
             receiver: "names the key; one operation a piece, so copies are laid out like the sender's",
-            driver_domain: "",
+            driver_domain: "keeps a table for each guest, to find the way and not to grant",
             hypervisor: "entries with keys, a key in the copy operation, revoke at first use",
         },
     }

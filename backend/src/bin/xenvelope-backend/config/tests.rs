@@ -53,8 +53,9 @@ fn guests_and_pairs_are_read() {
 #[test]
 fn every_way_has_its_word() {
     use PairRoute::*;
-    let ways = [Auto, Bridge, Switch, Direct, NicFrame, NicEnvelope];
-    let words = ["auto", "bridge", "switch", "direct", "nic-frame", "nic-envelope"];
+    let ways = [Auto, Bridge, BridgeReceiverCopy, Switch, Direct, NicFrame, NicEnvelope];
+    let words =
+        ["auto", "bridge", "bridge-receiver-copy", "switch", "direct", "nic-frame", "nic-envelope"];
     for (way, word) in ways.into_iter().zip(words) {
         let config = read(&format!("default-route-between-guests = \"{word}\"")).expect(word);
         assert_eq!(config.default_route_between_guests, way);
