@@ -16,6 +16,8 @@ use super::MechanismRow;
 /// What is measured, and for how long.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Plan {
+    /// Bytes of what is sent: more than a window, and few enough that a cell has a pass of them.
+    pub payload: usize,
     /// Frame sizes, ascending.
     pub frames: Vec<FrameSize>,
     /// Bandwidths of the I/O bus, in Gbit/s of each direction, ascending.
@@ -59,9 +61,6 @@ pub struct Measured {
     pub mechanisms: Vec<MechanismRow>,
 }
 
-/// Bytes of what is sent: enough that a pass is not all window, few enough that a short cell has
-/// one.
-const PAYLOAD: usize = 4 << 20;
 /// The transfer of which frames and envelopes are compared behind a slow bus, in bytes a frame.
 const BUS_FRAME: usize = 65536;
 /// What is sent in a turn of the sweep: see [`Sweep`].
@@ -78,6 +77,7 @@ impl Plan {
         };
         let ms = Duration::from_millis;
         Plan {
+            payload: if quick { 1 << 20 } else { 4 << 20 },
             frames: sizes.iter().filter_map(|bytes| FrameSize::new(*bytes)).collect(),
             buses: if quick {
                 vec![1.0, 4.0, 16.0]
@@ -110,7 +110,7 @@ impl Plan {
             told(done, steps, what);
             done += 1;
         };
-        let payload = Payload::new(pattern(PAYLOAD));
+        let payload = Payload::new(pattern(self.payload));
         let mut measured = Measured::default();
         self.cells(&payload, &mut measured, &mut step)?;
         self.behind_slow_buses(&payload, &mut measured, &mut step)?;
