@@ -99,7 +99,7 @@ fn text_width(text: &str, size: f64) -> f64 {
 
 /// Cut to a width, at the size of a footnote.
 fn shortened(text: String, width: f64) -> String {
-    let fits = (width / (11.0 * 0.55)) as usize;
+    let fits = (width / (11.0 * 0.5)) as usize;
     if text.chars().count() <= fits {
         return text;
     }

@@ -57,8 +57,9 @@ fn introduction(run: &Run) -> Markup {
             "Made by " code { (run.command) } " on " (run.date) ", version " (run.version) ", with "
             (machine.cores) " cores of " (machine.model) ". Timings are medians of "
             (run.rounds) " rounds, with a bar from the least to the most (points at the same place of the x \
-            axis stand side by side); counts (bus bytes, \
-            events, hypercalls) do not depend on how fast the machine is."
+            axis stand side by side); bus bytes, \
+            channels and pages are counted and the same on every machine; events and hypercalls are \
+            counted too, and fewer where a busy machine makes batches longer."
             @if run.quick { " This was a quick run: few points, short rounds." }
             @if run.debug { " The program was built without optimisation: its speeds mean nothing." }
         }

@@ -69,7 +69,7 @@ impl Run {
         let cores = if *cores == 1 { "1 core".to_owned() } else { format!("{cores} cores") };
         let warning = if self.debug { "; DEBUG BUILD, speeds mean nothing" } else { "" };
         [
-            format!("{}; version {}, {}{warning}", self.command, self.version, self.date),
+            format!("version {}, {}{warning}; {}", self.version, self.date, self.command),
             format!("simulated host on {cores} of {model}; median of rounds, bars: least to most"),
         ]
     }
