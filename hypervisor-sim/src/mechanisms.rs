@@ -17,7 +17,7 @@ use xenvelope_grant::seam::Mechanism;
 pub use attack::{Attack, Outcome, carry_out};
 pub use card::{CardTrial, try_card};
 pub use changes::{Changes, changes};
-pub use cost::Cost;
+pub use cost::{Cost, routes_of};
 pub use scene::{Leaf, Scene, Way};
 
 use crate::host::HostError;

@@ -87,6 +87,11 @@ fn check(route: &Value, direct_io: bool, context: &str) {
             assert!(copies >= 0.99 && by("driver-domain") > 0.85, "{context}");
             assert!(bus < 0.01, "{context}");
         }
+        // The driver domain looks at what it passes on; what is long is the receiver's to copy.
+        "bridge-receiver-copy" => {
+            assert!((0.99..1.2).contains(&copies) && by(to) > 0.85, "{context}");
+            assert!(bus < 0.01, "{context}");
+        }
         "switch-envelope" | "direct-envelope" => {
             assert!((copies - 1.0).abs() <= 0.005 && by(to) > 0.99, "{context}");
             assert!(bus < 0.01, "{context}");
@@ -138,6 +143,27 @@ fn each_type_has_its_routes_and_they_cost_what_they_should() {
             assert!(said.contains(&reason), "--nic {nic}: {said}");
         }
         assert_eq!(report["flip"].is_null(), !switches, "--nic {nic}");
+    }
+}
+
+/// The other grant mechanisms, on every card: the routes on which they make a difference and which
+/// the card has, and no others. That what does not exist is refused is in `mechanisms.rs`.
+#[test]
+fn each_mechanism_has_its_routes_on_each_card_and_they_cost_what_they_should() {
+    for (nic, direct_io, switches, _) in TYPES {
+        for (mechanism, routes) in [
+            ("transitive", &["bridge-receiver-copy"][..]),
+            ("keyed", &["switch-envelope", "direct-envelope"]),
+        ] {
+            let mut expected: BTreeSet<&str> = routes.iter().copied().collect();
+            expected.extend((mechanism == "keyed" && switches).then_some("nic-envelope"));
+            let asked = ["--nic", nic, "--mechanism", mechanism, "--frame", "1500"];
+            let (report, _) = measure(&asked);
+            assert_eq!(names(&report), expected, "{asked:?}");
+            for route in report["routes"].as_array().expect("there are routes") {
+                check(route, direct_io, &format!("{asked:?}"));
+            }
+        }
     }
 }
 

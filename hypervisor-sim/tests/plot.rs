@@ -70,13 +70,14 @@ fn payload() -> String {
     path.to_str().expect("cargo's directory is UTF-8").to_owned()
 }
 
-const FIGURES: [&str; 6] = [
+const FIGURES: [&str; 7] = [
     "goodput-frame-size",
     "bus-frame-size",
     "goodput-bus",
     "guests-cost",
     "route-change",
     "cpu-by-domain",
+    "mechanisms",
 ];
 
 #[test]

@@ -36,14 +36,18 @@ pub struct Cost {
 const PAYLOAD: usize = 4 << 20;
 
 /// Routes on which a receiving guest reads what was granted by the mechanism.
-fn uses(route: RouteName) -> bool {
-    matches!(
-        route,
-        RouteName::BridgeReceiverCopy
-            | RouteName::SwitchEnvelope
-            | RouteName::DirectEnvelope
-            | RouteName::NicEnvelope
-    )
+pub fn routes_of(mechanism: Mechanism) -> impl Iterator<Item = RouteName> {
+    let reads = |route: &RouteName| {
+        matches!(
+            route,
+            RouteName::BridgeReceiverCopy
+                | RouteName::SwitchEnvelope
+                | RouteName::DirectEnvelope
+                | RouteName::NicEnvelope
+        )
+    };
+    let exists = move |route: &RouteName| exists_under(*route, mechanism).is_ok();
+    RouteName::ALL.into_iter().filter(reads).filter(exists)
 }
 
 /// Runs all transfers of a mechanism.
@@ -60,8 +64,7 @@ pub(super) fn measure(asked: &Plan, mechanism: Mechanism) -> Result<Vec<Cost>, C
     host.wait_connected()?;
     let mut bench = Bench::new(&host, payload());
     let mut costs = Vec::new();
-    let routes = RouteName::ALL.into_iter().filter(|route| uses(*route));
-    for route in routes.filter(|route| exists_under(*route, mechanism).is_ok()) {
+    for route in routes_of(mechanism) {
         // Two envelope guests with a VF each have all of these.
         for cell in plan(&host, route).unwrap_or_default() {
             for frame in &asked.frames {

@@ -2,12 +2,15 @@
 
 use std::time::Duration;
 
+use xenvelope_grant::seam::Mechanism;
+
 use crate::host::{GuestSpec, Host, HostSpec};
 use crate::machine::Costs;
 use crate::measure::{
     Bench, Cell, CellResult, FrameSize, Limits, MeasureError, RouteName, Sweep, SweepRow, Timeline,
     Topology, plan, sweep_point, timeline,
 };
+use crate::mechanisms::routes_of;
 use crate::nic::NicConfig;
 use crate::stack::Payload;
 
@@ -63,6 +66,8 @@ pub struct Measured {
 
 /// The transfer of which frames and envelopes are compared behind a slow bus, in bytes a frame.
 const BUS_FRAME: usize = 65536;
+/// The transfers of which grant mechanisms are compared, in bytes a frame.
+const MECHANISM_FRAME: usize = 1500;
 /// What is sent in a turn of the sweep: see [`Sweep`].
 const BUSY: usize = 32;
 const LIGHT: usize = 8;
@@ -104,6 +109,7 @@ impl Plan {
         let steps = self.rounds * self.frames.len() * RouteName::ALL.len()
             + self.rounds * self.buses.len() * 2
             + self.guests.len() * Topology::ALL.len()
+            + Mechanism::ALL.into_iter().flat_map(routes_of).count()
             + 1;
         let mut done = 0;
         let mut step = |what: &str| {
@@ -128,7 +134,31 @@ impl Plan {
                 measured.sweep.push(sweep_point(&sweep, *guests, topology)?);
             }
         }
+        for mechanism in Mechanism::ALL {
+            self.mechanism(mechanism, &payload, &mut measured, &mut step)?;
+        }
         Ok(measured)
+    }
+
+    /// Every route on which a mechanism makes a difference, at the MTU.
+    fn mechanism(
+        &self,
+        mechanism: Mechanism,
+        payload: &Payload,
+        measured: &mut Measured,
+        step: &mut impl FnMut(&str),
+    ) -> Result<(), MeasureError> {
+        let Some(frame) = FrameSize::new(MECHANISM_FRAME) else { return Ok(()) };
+        let host = start(None, mechanism)?;
+        let mut bench = Bench::new(&host, payload.clone());
+        for route in routes_of(mechanism) {
+            step(&format!("{}: {}", mechanism.name(), route.name()));
+            let cell = Cell { route, from: "a".to_owned(), to: "b".to_owned() };
+            let rounds: Result<Vec<_>, _> =
+                (0..self.rounds).map(|_| bench.run(&cell, frame, self.limits())).collect();
+            measured.mechanisms.push(MechanismRow::of(mechanism, route, &rounds?));
+        }
+        Ok(())
     }
 
     fn limits(&self) -> Limits {
@@ -143,7 +173,7 @@ impl Plan {
         measured: &mut Measured,
         step: &mut impl FnMut(&str),
     ) -> Result<(), MeasureError> {
-        let host = start(None)?;
+        let host = start(None, Mechanism::Destination)?;
         let mut bench = Bench::new(&host, payload.clone());
         for round in 1..=self.rounds {
             for frame in &self.frames {
@@ -173,7 +203,7 @@ impl Plan {
     ) -> Result<(), MeasureError> {
         let Some(frame) = FrameSize::new(BUS_FRAME) else { return Ok(()) };
         for bus_gbit in self.buses.iter().copied() {
-            let host = start(Some(bus_gbit))?;
+            let host = start(Some(bus_gbit), Mechanism::Destination)?;
             let mut bench = Bench::new(&host, payload.clone());
             for round in 1..=self.rounds {
                 for route in [RouteName::NicFrame, RouteName::NicEnvelope] {
@@ -193,18 +223,19 @@ impl Measured {
     pub fn all_right(&self) -> bool {
         self.cells.iter().all(|cell| cell.sha256_ok)
             && self.buses.iter().all(|point| point.cell.sha256_ok)
+            && self.mechanisms.iter().all(|row| row.sha256_ok)
             && self.sweep.iter().all(|row| row.wrong == 0)
             && self.timeline.iter().all(|timeline| timeline.sha256_ok)
     }
 }
 
 /// Two guests with a VF, and a stock one.
-fn start(bus_gbit: Option<f64>) -> Result<Host, MeasureError> {
+fn start(bus_gbit: Option<f64>, mechanism: Mechanism) -> Result<Host, MeasureError> {
     let costs = Costs::published();
     let guest = |index| GuestSpec::envelope(index, GuestSpec::numbered_mac(index), true);
     let guests = vec![guest(0), guest(1), GuestSpec::stock()];
     let nic = NicConfig { vfs: 2, bus_gbit, ..NicConfig::default() };
-    let host = Host::start(&HostSpec::new(costs, nic, guests))?;
+    let host = Host::start(&HostSpec { mechanism, ..HostSpec::new(costs, nic, guests) })?;
     host.wait_connected()?;
     Ok(host)
 }

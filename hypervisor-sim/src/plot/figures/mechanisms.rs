@@ -1,7 +1,9 @@
 //! Grant mechanisms side by side.
 
 use serde::Serialize;
+use xenvelope_grant::seam::Mechanism;
 
+use crate::measure::{CellResult, RouteName};
 use crate::plot::{Axis, Figure, Kind, Look, Panel, Point, Scale, Series};
 
 /// What one grant mechanism came to on one route.
@@ -17,6 +19,26 @@ pub struct MechanismRow {
     pub hypercalls: Vec<f64>,
     /// Events for a packet, by everybody, by round.
     pub events: Vec<f64>,
+    /// Whether every pass of the payload had the right SHA-256.
+    pub sha256_ok: bool,
+}
+
+impl MechanismRow {
+    /// The row of a mechanism's rounds on one route.
+    pub fn of(mechanism: Mechanism, route: RouteName, rounds: &[CellResult]) -> MechanismRow {
+        let each = |value: fn(&CellResult) -> f64| rounds.iter().map(value).collect();
+        MechanismRow {
+            mechanism: mechanism.name().to_owned(),
+            route: route.name().to_owned(),
+            cpu_ns: each(|round| {
+                let seconds = round.payload_bytes as f64 * 8.0 / 1e9 / round.gbit_per_s;
+                round.cpu.domains().as_secs_f64() * 1e9 / (round.packets_per_s * seconds)
+            }),
+            hypercalls: each(|round| round.hypercalls_per_packet),
+            events: each(|round| round.events_per_packet),
+            sha256_ok: rounds.iter().all(|round| round.sha256_ok),
+        }
+    }
 }
 
 /// What a packet costs with each mechanism; nothing if none was measured.
@@ -83,6 +105,7 @@ mod tests {
             cpu_ns: vec![ns + 5.0, ns, ns - 5.0],
             hypercalls: vec![1.0],
             events: vec![0.5],
+            sha256_ok: true,
         };
         let rows = [row("destination", 900.0), row("transitive", 1200.0)];
         let figure = mechanisms(&rows).expect("two were measured");
