@@ -85,7 +85,7 @@ fn the_rest_goes_by_the_driver_domain() {
         wire.send(&from_outside).expect("room on the wire");
         lab.steps(20);
         assert_eq!(frames_out(&wire), [out, all.clone()]);
-        assert_eq!(lab.guests[0].take_received(), [from_outside.clone()]);
+        assert_eq!(lab.guests[0].take_received(), std::slice::from_ref(&from_outside));
         let mut at_other = lab.guests[1].take_received();
         at_other.sort();
         let mut both = [all, from_outside];
@@ -104,7 +104,7 @@ fn a_guest_without_a_queue_is_reached_by_the_driver_domain_and_gets_the_next_tha
     let with: Vec<usize> = (0..2).filter(|guest| lab.backend.has_queue(mac(*guest))).collect();
     let [first] = with[..] else { panic!("{with:?} have a queue") };
     let second = 1 - first;
-    let mut expect = |lab: &mut Lab, guest: usize, by_queue: bool| {
+    let expect = |lab: &mut Lab, guest: usize, by_queue: bool| {
         let sent = frame(mac(guest), OUTSIDE, &[5; 500]);
         let before = queue_frames(lab, guest);
         wire.send(&sent).expect("room on the wire");
@@ -219,7 +219,7 @@ fn type_2_reaches_the_outside_by_vfs_and_guests_by_channels() {
     let all = frame(MacAddress::BROADCAST, mac(0), &[5; 100]);
     assert!(lab.guests[0].send(&all));
     lab.steps(20);
-    assert_eq!(frames_out(&wire), [all.clone()]);
+    assert_eq!(frames_out(&wire), std::slice::from_ref(&all));
     let from_outside = frame(MacAddress::BROADCAST, OUTSIDE, &[6; 100]);
     let to_one = frame(mac(0), OUTSIDE, &[7; 100]);
     wire.send(&from_outside).expect("room on the wire");
