@@ -174,9 +174,9 @@ fn a_guest_that_forges_envelopes_neither_delivers_nor_uses_up_anything() {
     lab.send(0, 1, &[0xA7; 1000]);
     lab.steps(3);
     let granted = lab.machine.scan_grants(lab.domid(0)).into_iter();
-    let gref =
+    let mut grefs =
         granted.filter(|(_, to, _)| *to == xenvelope_grant::DomId::INVALID).map(|(gref, ..)| gref);
-    let gref = gref.last().expect("it is granted");
+    let gref = grefs.next_back().expect("it is granted");
     let segment = [xenvelope_grant::seam::Segment { gref, offset: 32, len: 1000 }];
     for source in [mac(9), mac(0)] {
         let mut builder = EnvelopeBuilder::deliver(addresses(mac(1), source), head(5, 0), None);

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use xenvelope_grant::seam::{
-    Access, Buffer, Copier, CopyOp, End, Granter, Host, Mechanism, Offload, Segment,
+    Access, Buffer, Copier, CopyOp, End, Granter, Host, Mechanism, Offload, Pinned, Segment,
 };
 use xenvelope_grant::{DomId, PAGE_SIZE, Peer};
 use xenvelope_switch::MacAddress;
@@ -151,13 +151,12 @@ impl Scene {
 
     /// The sender takes the frame back, as it does after a done; `false` while it is in use.
     pub fn take_back(&mut self) -> bool {
-        match self.granted.take().map(|granted| self.sender.revoke(granted)) {
-            Some(Err(pinned)) => {
-                self.granted = Some(pinned.0);
-                false
-            }
-            _ => true,
+        let Some(granted) = self.granted.take() else { return true };
+        if let Err(Pinned(granted)) = self.sender.revoke(granted) {
+            self.granted = Some(granted);
+            return false;
         }
+        true
     }
 }
 
