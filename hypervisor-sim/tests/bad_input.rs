@@ -56,6 +56,8 @@ fn complaint(output: &Output, says: &[&str]) -> Option<String> {
     let hint = |line: &str| {
         line.is_empty()
             || line.starts_with("Usage: ")
+            // The second way to use it.
+            || line.starts_with("       xenvelope-sim ")
             || line.starts_with("For more information, try ")
             || line.starts_with("  tip: ")
     };
