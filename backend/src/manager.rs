@@ -61,7 +61,8 @@ pub struct Member {
     pub vlan: u16,
     /// VLANs whose tags the guest may put on frames itself, beside frames without a tag. Not for
     /// one with an access VLAN, whose frames have none. The card knows one VLAN for each VF, so
-    /// such frames, and what has no entry in the table, go by the driver domain.
+    /// frames between two who share such VLANs, and what has no entry in the table, go by the
+    /// driver domain.
     pub tagged: BTreeSet<u16>,
 }
 

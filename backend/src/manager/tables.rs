@@ -132,19 +132,16 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
     /// The entries for `to` in the table of `of`: one for frames without a tag, and one for each
     /// VLAN whose tags both may use.
     fn entries(&self, of: &Endpoint, to: &Endpoint) -> impl Iterator<Item = Entry> {
-        let entry = self.entry(of, to);
-        let tagged = self.manager.tagged(of.mac).intersection(self.manager.tagged(to.mac));
-        let tagged = tagged.map(move |vid| {
-            // No VF sends or receives a tag.
-            let channel =
-                if entry.channel == CHANNEL_VF { CHANNEL_DRIVER_DOMAIN } else { entry.channel };
-            let mut flags = entry.flags;
-            if entry.channel == CHANNEL_VF && of.envelopes && to.envelopes {
-                flags |= EntryFlags::ENVELOPE;
-            }
-            Entry { vid: *vid, channel, flags, ..entry }
-        });
-        std::iter::once(entry).chain(tagged)
+        let mut entry = self.entry(of, to);
+        let mut tagged =
+            self.manager.tagged(of.mac).intersection(self.manager.tagged(to.mac)).peekable();
+        if entry.channel == CHANNEL_VF && tagged.peek().is_some() {
+            // No VF sends or receives a tag. Frames without one take the same way: those of a pair
+            // are kept in order, so two ways would wait for each other all the time.
+            entry.channel = CHANNEL_DRIVER_DOMAIN;
+            entry.flags |= EntryFlags::ENVELOPE;
+        }
+        std::iter::once(entry).chain(tagged.map(move |vid| Entry { vid: *vid, ..entry }))
     }
 
     /// The entry for `to` in the table of `of`.

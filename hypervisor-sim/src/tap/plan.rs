@@ -40,7 +40,8 @@ impl Plan {
     pub(super) fn new(arguments: &TapArguments) -> Result<Plan, TapError> {
         let (count, vfs) = (usize::from(arguments.guests), usize::from(arguments.vfs));
         let route = arguments.route;
-        check_route(route, count, vfs)?;
+        let vlans: BTreeSet<u16> = arguments.vlan.iter().copied().collect();
+        check_route(route, count, vfs, !vlans.is_empty())?;
         let guests: Vec<GuestSpec> = (0..count)
             .map(|index| {
                 // Every second one, so that the route has both its ends.
@@ -81,7 +82,6 @@ impl Plan {
         let costs = if arguments.ideal { Costs::ideal() } else { Costs::published() };
         let host = HostSpec::new(costs, nic, guests);
         host.check()?;
-        let vlans = arguments.vlan.iter().copied().collect();
         Ok(Plan { host, mtu: arguments.mtu, route, vlans, interfaces })
     }
 
@@ -186,7 +186,7 @@ impl Plan {
     }
 }
 
-fn check_route(route: TapRoute, guests: usize, vfs: usize) -> Result<(), TapError> {
+fn check_route(route: TapRoute, guests: usize, vfs: usize, vlans: bool) -> Result<(), TapError> {
     let TapRoute::Named(route) = route else { return Ok(()) };
     let lacks = |what: &str| {
         let name = route.name();
@@ -194,6 +194,9 @@ fn check_route(route: TapRoute, guests: usize, vfs: usize) -> Result<(), TapErro
     };
     match route {
         _ if guests < 2 => lacks(": give --guests 2 or more"),
+        RouteName::NicFrame | RouteName::NicEnvelope if vlans => lacks(
+            " whose frames have no tags: leave --vlan out, or choose a route without the card",
+        ),
         RouteName::NicFrame | RouteName::NicEnvelope if vfs < 2 => {
             lacks(" with a VF: give --vfs 2 or more")
         }
@@ -250,6 +253,7 @@ mod tests {
             &["--route", "nic-frame", "--vfs", "1"][..],
             &["--route", "nic-envelope", "--vfs", "0"],
             &["--route", "direct-envelope", "--guests", "1"],
+            &["--route", "nic-envelope", "--vlan", "5"],
         ] {
             let refused = plan(options).err().expect("it is refused");
             assert!(refused.is_input(), "{refused}");
