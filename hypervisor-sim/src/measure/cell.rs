@@ -60,10 +60,11 @@ impl FrameSize {
         if self.0 <= MTU { (self.0, None) } else { (MTU, Some(self.0.min(LONGEST))) }
     }
 
-    /// Socket buffers for what comes from outside, in frames of the MTU, since nobody puts them
-    /// together. The smallest ring on the way is the guest's, which fills it in batches: a card
-    /// drops what it has no buffer for.
-    fn inbound_buffer(self) -> usize {
+    /// Socket buffers for what crosses the wire, where frames are of the MTU: what comes from
+    /// outside, payload or one acknowledgement for each frame that left, must fit the ring of the
+    /// guest, which fills it in batches. Nobody waits there: a card drops what it has no buffer
+    /// for.
+    fn wire_buffer(self) -> usize {
         let segment = self.0.min(MTU) - TCP_HEADERS;
         (POSTED * segment).min(256 << 10)
     }
@@ -253,7 +254,11 @@ impl<'h> Bench<'h> {
         frame: FrameSize,
     ) -> Result<Arc<Progress>, MeasureError> {
         let progress = Arc::new(Progress::default());
-        let buffer = if from == EXTERNAL { frame.inbound_buffer() } else { frame.socket_buffer() };
+        let buffer = if [from, to].contains(&EXTERNAL) {
+            frame.wire_buffer()
+        } else {
+            frame.socket_buffer()
+        };
         let port = self.next_port();
         let sink = Job::sink(port, self.payload.clone(), buffer, Arc::clone(&progress));
         let address = self.start(to, sink)?;
