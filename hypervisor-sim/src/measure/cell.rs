@@ -34,8 +34,9 @@ pub struct FrameSize(usize);
 const MTU: usize = 1500;
 /// Headers of TCP over IPv4.
 const TCP_HEADERS: usize = 40;
-/// Frames for which a guest that keeps up always has buffers posted.
-const POSTED: usize = 192;
+/// Frames of a window for which a guest that keeps up has buffers posted: of a ring of 256 those
+/// that the window before has used may still be on their way back.
+const POSTED: usize = 96;
 /// Bytes of the longest IP packet such that the frame fits netif's 16-bit size.
 const LONGEST: usize = 65535 - 14;
 
