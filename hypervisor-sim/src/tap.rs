@@ -3,7 +3,7 @@
 //!
 //! Nothing of it stays: the TAPs are gone with the threads that have them open, and the namespaces
 //! are deleted when the program ends for whatever reason but SIGKILL. What that leaves has a
-//! [record](record), by which the next run, or `--clean`, removes it.
+//! record, by which the next run, or `--clean`, removes it.
 
 mod ip;
 mod namespace;
