@@ -1,5 +1,7 @@
 //! The command line: what can be asked for, and what is wrong with what was asked.
 
+mod mover;
+
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
@@ -11,6 +13,7 @@ use crate::host::{GuestKind, GuestSpec, HostSpec};
 use crate::machine::Costs;
 use crate::measure::{FrameSize, Limits, RouteName};
 use crate::nic::NicConfig;
+pub use mover::{Mover, MoverArguments};
 
 /// A simulated Xen host that carries TCP between guests, by every route, and says what each
 /// costs.
@@ -61,6 +64,10 @@ pub struct Arguments {
     /// The card does not check source addresses, so nothing travels inline through it
     #[arg(long)]
     pub no_anti_spoof: bool,
+
+    /// Who moves the payload.
+    #[command(flatten)]
+    pub mover: MoverArguments,
 
     /// Serves the host's store at that socket while the program runs, for xenstore-ls and others
     /// with XENSTORED_PATH=SOCKET
@@ -135,7 +142,7 @@ fn frame(text: &str) -> Result<FrameSize, String> {
 fn bus(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(gbit) if (0.01..=100_000.0).contains(&gbit) => Ok(gbit),
-        _ => Err("a bus carries from 0.01 to 100000 Gbit/s".to_owned()),
+        _ => Err("give a rate from 0.01 to 100000 Gbit/s".to_owned()),
     }
 }
 

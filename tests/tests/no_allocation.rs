@@ -4,6 +4,7 @@
 use xenvelope_backend::PairRoute;
 use xenvelope_frontend::transmit::FRAME_AT;
 use xenvelope_grant::seam::{Buffer, Offload};
+use xenvelope_hypervisor_sim::machine::EngineCosts;
 use xenvelope_tests::lab::{GuestPlan, Lab, ROUTES, frame};
 
 /// Turns before allocations count: pools and scratch space reach their size.
@@ -42,10 +43,13 @@ fn turn(lab: &mut Lab, bytes: &[u8]) -> (u64, u64) {
     (driven.count_total, arrived)
 }
 
-fn calls_of(route: PairRoute, length: usize) -> u64 {
+fn calls_of(route: PairRoute, length: usize, engine: bool) -> u64 {
     let mut lab = Lab::with_guests(2, &GuestPlan { vf: true, ..GuestPlan::default() });
     lab.connect();
     lab.all_routes(route);
+    if engine {
+        lab.machine.start_engine(EngineCosts::ideal()).expect("a thread");
+    }
     let bytes = frame(lab.guests[1].mac, lab.guests[0].mac, &vec![0x5a; length]);
     for _ in 0..WARM {
         turn(&mut lab, &bytes);
@@ -64,8 +68,11 @@ fn calls_of(route: PairRoute, length: usize) -> u64 {
 fn no_route_allocates_once_it_is_warm() {
     for route in ROUTES {
         for length in [60, 1400] {
-            let calls = calls_of(route, length);
-            assert_eq!(calls, 0, "{route:?} with {length} bytes: {calls} allocations");
+            for engine in [false, true] {
+                let calls = calls_of(route, length, engine);
+                let by = if engine { "copy engine" } else { "processor" };
+                assert_eq!(calls, 0, "{route:?}, {by}, {length} bytes: {calls} allocations");
+            }
         }
     }
 }

@@ -69,6 +69,9 @@ fn run(arguments: &Arguments) -> Result<bool, Failure> {
     let progress = bar(arguments);
     progress.set_message("starting the host");
     let host = Host::start(&spec)?;
+    if let Some(engine) = arguments.mover.engine() {
+        host.machine.start_engine(engine).context("cannot start the copy engine")?;
+    }
     let _store = serve_store(&host, arguments)?;
     host.wait_connected()?;
 

@@ -12,6 +12,7 @@ use super::Machine;
 use super::access::{AddressSpace, DmaFault};
 use super::costs::spin_ns;
 use super::counters::{CounterSnapshot, Counters, add};
+use super::engine::CopySlots;
 use super::events::EventQueue;
 use super::grant_check::GrantCheck;
 use super::grants::GrantState;
@@ -36,6 +37,8 @@ pub(crate) struct DomainState {
     /// How many watch events wait in the store.
     pub(crate) watch_events: Arc<AtomicUsize>,
     pub(crate) counters: Arc<Counters>,
+    /// What the copy engine has of it.
+    pub(crate) copies: CopySlots,
 }
 
 impl DomainState {
@@ -79,6 +82,7 @@ impl DomainState {
             maptrack: Mutex::default(),
             watch_events: Arc::default(),
             counters,
+            copies: CopySlots::new(),
         })
     }
 }
