@@ -98,12 +98,17 @@ pub(crate) struct Batch<H: Hypervisor> {
 
 impl<H: Hypervisor> Default for Batch<H> {
     fn default() -> Self {
-        Batch {
-            gathered: Vec::new(),
-            copies: CopyBatch::default(),
-            envelopes: 0,
-            senders: Vec::new(),
-        }
+        Batch::with_room(0)
+    }
+}
+
+impl<H: Hypervisor> Batch<H> {
+    /// With room for so many frames.
+    fn with_room(frames: usize) -> Batch<H> {
+        let copies =
+            CopyBatch { ops: Vec::with_capacity(2 * frames), buffers: Vec::with_capacity(frames) };
+        let (gathered, senders) = (Vec::with_capacity(frames), Vec::new());
+        Batch { gathered, copies, envelopes: 0, senders }
     }
 }
 

@@ -1,6 +1,9 @@
 //! The data path allocates nothing: once warm, no poll and no flush of a frontend, and no round of
 //! the driver domain, asks the allocator for memory, whatever the route.
 
+use std::thread::sleep;
+use std::time::Duration;
+
 use xenvelope_backend::PairRoute;
 use xenvelope_frontend::transmit::FRAME_AT;
 use xenvelope_grant::seam::{Buffer, Offload};
@@ -47,16 +50,26 @@ fn calls_of(route: PairRoute, length: usize, engine: bool) -> u64 {
     let mut lab = Lab::with_guests(2, &GuestPlan { vf: true, ..GuestPlan::default() });
     lab.connect();
     lab.all_routes(route);
-    if engine {
-        lab.machine.start_engine(EngineCosts::ideal()).expect("a thread");
-    }
+    // So slow that there are always batches on their way.
+    let costs = EngineCosts { latency_ns: 200_000, gbit_per_s: 0.0 };
+    let pause = if engine {
+        lab.machine.start_engine(costs).expect("a thread");
+        Duration::from_micros(100)
+    } else {
+        Duration::ZERO
+    };
     let bytes = frame(lab.guests[1].mac, lab.guests[0].mac, &vec![0x5a; length]);
-    for _ in 0..WARM {
+    for number in 0..WARM {
         turn(&mut lab, &bytes);
+        // At first as fast as can be: as many batches are on their way as may be.
+        if number > WARM / 2 {
+            sleep(pause);
+        }
     }
     let (mut calls, mut arrived) = (0, 0);
     for _ in 0..COUNTED {
         let (more, frames) = turn(&mut lab, &bytes);
+        sleep(pause);
         calls += more;
         arrived += frames;
     }

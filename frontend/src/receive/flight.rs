@@ -50,18 +50,30 @@ pub(crate) struct Flights<H: Hypervisor> {
     underway: VecDeque<Flight<H>>,
     /// The space of others.
     spare: Vec<Batch<H>>,
-    /// Frames in them.
+    /// Frames in those underway.
     frames: usize,
+    /// Space was made for as many as there may be.
+    has_room: bool,
 }
 
 impl<H: Hypervisor> Default for Flights<H> {
     fn default() -> Self {
-        let (underway, spare) = (VecDeque::with_capacity(FLIGHTS), Vec::with_capacity(FLIGHTS));
-        Flights { underway, spare, frames: 0 }
+        let (underway, spare) = (VecDeque::with_capacity(FLIGHTS), Vec::with_capacity(FLIGHTS + 1));
+        Flights { underway, spare, frames: 0, has_room: false }
     }
 }
 
 impl<H: Hypervisor> Flights<H> {
+    /// There is an engine: so many batches may be on their way at once. Their space is made when
+    /// the first one is, and not when there happen to be so many.
+    fn make_room(&mut self) {
+        if core::mem::replace(&mut self.has_room, true) {
+            return;
+        }
+        self.spare.clear();
+        self.spare.extend((0..FLIGHTS).map(|_| Batch::with_room(INBOX / 2)));
+    }
+
     /// Whether no more can be handed over.
     pub(crate) fn is_full(&self) -> bool {
         self.underway.len() >= FLIGHTS
@@ -135,7 +147,10 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
         } else {
             match self.host.submit(&mut batch.copies) {
                 Submitted::Finished(result) => Copies::Finished(result),
-                Submitted::Underway(ticket) => Copies::Underway(ticket),
+                Submitted::Underway(ticket) => {
+                    self.flights.make_room();
+                    Copies::Underway(ticket)
+                }
             }
         };
         self.flights.frames += batch.gathered.len();
@@ -166,7 +181,9 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
                     self.dones_due.push(sent.peer);
                 }
             }
-            self.flights.spare.push(flight.batch);
+            // The one that was used last is used next, so that one is enough where copies are
+            // finished at once. Nothing is being gathered now.
+            self.flights.spare.push(core::mem::replace(&mut self.batch, flight.batch));
             any = true;
         }
         any

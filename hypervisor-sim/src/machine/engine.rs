@@ -93,6 +93,8 @@ impl fmt::Debug for CopyEngine {
 impl CopyEngine {
     pub(super) fn start(costs: EngineCosts) -> std::io::Result<CopyEngine> {
         let shared = Arc::new(Shared::default());
+        // More than that are there only if a hundred domains are served at once.
+        lock(&shared.queue).jobs.reserve(1024);
         let of_thread = Arc::clone(&shared);
         let run = move || run(&of_thread, costs);
         let thread = thread::Builder::new().name("copy-engine".to_owned()).spawn(run)?;

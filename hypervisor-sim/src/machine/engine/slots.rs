@@ -1,5 +1,6 @@
 //! The batches of one domain that the engine has.
 
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 
 use xenvelope_grant::Status;
@@ -12,7 +13,7 @@ use super::super::domain::DomainState;
 use super::super::{DomainTable, lock};
 
 /// Batches that the engine takes of one domain.
-pub(crate) const SLOTS: usize = 16;
+pub(crate) const SLOTS: usize = 8;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum State {
@@ -32,21 +33,30 @@ struct Slot {
 }
 
 /// The slots of a domain. Each has a lock of its own, which the engine holds while it copies.
-pub(crate) struct CopySlots([Mutex<Slot>; SLOTS]);
+pub(crate) struct CopySlots {
+    slots: [Mutex<Slot>; SLOTS],
+    /// The slots have space for operations: made for all of them when the first is used, not when
+    /// there happen to be so many batches.
+    has_room: AtomicBool,
+}
+
+/// Operations that a slot has space for from the start.
+const ROOM: usize = 1024;
 
 impl CopySlots {
     pub(crate) fn new() -> CopySlots {
         let slot = || Slot { state: State::Free, batch: CopyBatch::default(), claimed: Vec::new() };
-        CopySlots(std::array::from_fn(|_| Mutex::new(slot())))
+        let slots = std::array::from_fn(|_| Mutex::new(slot()));
+        CopySlots { slots, has_room: AtomicBool::new(false) }
     }
 
     fn slot(&self, ticket: CopyTicket) -> Option<&Mutex<Slot>> {
-        self.0.get(ticket.0 as usize)
+        self.slots.get(ticket.0 as usize)
     }
 
     /// Takes a free slot, if there is one.
     pub(super) fn free(&self) -> Option<CopyTicket> {
-        self.0.iter().zip(0..).find_map(|(slot, number)| {
+        self.slots.iter().zip(0..).find_map(|(slot, number)| {
             // One that the engine works on is not free.
             let mut slot = slot.try_lock().ok()?;
             (slot.state == State::Free).then(|| {
@@ -72,6 +82,9 @@ impl CopySlots {
         batch: &mut CopyBatch<FrameBuffer>,
     ) -> u64 {
         let Some(slot) = self.slot(ticket) else { return 0 };
+        if !self.has_room.swap(true, Relaxed) {
+            self.slots.iter().for_each(|slot| lock(slot).claimed.reserve(ROOM));
+        }
         let mut slot = lock(slot);
         let mut bytes = 0;
         for op in &mut batch.ops {
