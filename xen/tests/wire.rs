@@ -29,7 +29,7 @@ fn requests_are_these_bytes() {
     let reader = Permission { access: Access::Read, domid: DomId(65535) };
     let permissions = PermissionsText::new(&[owner, reader]).unwrap();
     let permissions = permissions.permissions();
-    let vectors: [(Request<'_>, u8, &[u8]); 13] = [
+    let vectors: [(Request<'_>, u8, &[u8]); 15] = [
         (Request::Directory { path: "device" }, 1, b"device\0"),
         (Request::Read { path: "/a/b" }, 2, b"/a/b\0"),
         (Request::GetPermissions { path: "x" }, 3, b"x\0"),
