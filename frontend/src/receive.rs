@@ -113,12 +113,16 @@ impl<H: Hypervisor> Default for Batch<H> {
     }
 }
 
+/// Peers of which a batch that is made with room can hold frames without more.
+const SENDERS: usize = 64;
+
 impl<H: Hypervisor> Batch<H> {
     /// With room for so many frames.
     fn with_room(frames: usize) -> Batch<H> {
         let copies =
             CopyBatch { ops: Vec::with_capacity(2 * frames), buffers: Vec::with_capacity(frames) };
-        let (gathered, senders) = (Vec::with_capacity(frames), Vec::new());
+        let senders = Vec::with_capacity(frames.min(SENDERS));
+        let gathered = Vec::with_capacity(frames);
         Batch { gathered, copies, envelopes: 0, senders }
     }
 }

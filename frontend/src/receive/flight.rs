@@ -25,6 +25,9 @@ use crate::peers::PeerState;
 /// Batches that may be on their way. While there are that many, what comes waits in the rings.
 const FLIGHTS: usize = 4;
 
+/// Frames that a batch of an engine's has room for from the start.
+const ROOM: usize = INBOX / 2;
+
 /// What one peer sent of a batch that is to be copied.
 pub(super) struct Sent {
     peer: Peer,
@@ -66,13 +69,14 @@ impl<H: Hypervisor> Default for Flights<H> {
 
 impl<H: Hypervisor> Flights<H> {
     /// There is an engine: so many batches may be on their way at once. Their space is made when
-    /// the first one is, and not when there happen to be so many.
-    fn make_room(&mut self) {
+    /// the first one is, and not when there happen to be so many. True if it was made now.
+    fn make_room(&mut self) -> bool {
         if core::mem::replace(&mut self.has_room, true) {
-            return;
+            return false;
         }
         self.spare.clear();
-        self.spare.extend((0..FLIGHTS).map(|_| Batch::with_room(INBOX / 2)));
+        self.spare.extend((0..FLIGHTS).map(|_| Batch::with_room(ROOM)));
+        true
     }
 
     /// Whether no more can be handed over.
@@ -149,7 +153,9 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
             match self.host.submit(&mut batch.copies) {
                 Submitted::Finished(result) => Copies::Finished(result),
                 Submitted::Underway(ticket) => {
-                    self.flights.make_room();
+                    if self.flights.make_room() {
+                        self.batch = Batch::with_room(ROOM);
+                    }
                     Copies::Underway(ticket)
                 }
             }
@@ -184,7 +190,10 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
             }
             // The one that was used last is used next, so that one is enough where copies are
             // finished at once. Nothing is being gathered now.
-            self.flights.spare.push(core::mem::replace(&mut self.batch, flight.batch));
+            // Those from before there was an engine are not used again.
+            if !self.flights.has_room || flight.batch.gathered.capacity() >= ROOM {
+                self.flights.spare.push(core::mem::replace(&mut self.batch, flight.batch));
+            }
             any = true;
         }
         any
