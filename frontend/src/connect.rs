@@ -287,6 +287,8 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
         let lost = self.inbox.iter().filter(|received| received.in_area()).count();
         self.counters.drop_frames(DropReason::BadResponse, lost as u64);
         self.inbox.retain(|received| !received.in_area());
+        let lost = self.flights.lose_area();
+        self.counters.drop_frames(DropReason::BadResponse, lost as u64);
         let backend = self.control.backend;
         self.take_back_pages(backend, driver.transmit.into_words());
         self.take_back_pages(backend, driver.receive.into_words());

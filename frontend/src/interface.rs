@@ -21,7 +21,7 @@ use crate::counters::Counters;
 use crate::direct::Direct;
 use crate::netfront::{NetifError, NetifOffloads, Receiver, Transmitter};
 use crate::peers::{Flow, Peers, Staged};
-use crate::receive::{Batch, Received};
+use crate::receive::{Batch, Flights, Received};
 use crate::transmit::OpenEnvelope;
 
 /// What can be set for an interface.
@@ -167,6 +167,7 @@ pub struct Frontend<H: Hypervisor, N: NicPort<Buf = H::Buf>> {
     pub(crate) outbox: VecDeque<Staged<H::Buf>>,
     pub(crate) inbox: VecDeque<Received<H::Buf>>,
     pub(crate) batch: Batch<H>,
+    pub(crate) flights: Flights<H>,
     pub(crate) open: Option<OpenEnvelope>,
     pub(crate) dones_due: Vec<Peer>,
     pub(crate) housekeeping_at: Instant,
@@ -212,6 +213,7 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
             outbox: VecDeque::with_capacity(OUTBOX),
             inbox: VecDeque::with_capacity(INBOX),
             batch: Batch::default(),
+            flights: Flights::default(),
             open: None,
             dones_due: Vec::new(),
             housekeeping_at: Instant::default(),
@@ -312,7 +314,9 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
             // That an older route has drained is not always told by an event.
             until = until.min(self.host.now() + HOLDING);
         }
-        if self.ask_for_events() {
+        // While no more can be handed over, what is in the rings is no reason to be awake: that a
+        // batch has been copied is.
+        if !self.flights.is_full() && self.ask_for_events() {
             return;
         }
         let mut fired = [PortId(0); 64];

@@ -8,7 +8,7 @@ use core::time::Duration;
 
 use xenvelope_grant::Peer;
 use xenvelope_grant::seam::{Granter, Host, Instant, Offload, Pinned};
-use xenvelope_switch::envelope::Addresses;
+use xenvelope_switch::envelope::{Addresses, Done};
 use xenvelope_switch::window::{ReceiveWindow, SendWindow};
 
 use crate::counters::Counters;
@@ -70,6 +70,12 @@ pub struct PeerState<G: Granter> {
     pub done_to: Option<Addresses>,
     /// It asked for a done: it may be waiting for buffers.
     pub done_wanted: bool,
+    /// Batches on their way that copy what it granted.
+    pub copying: u32,
+    /// While there are some: what it may be told,
+    pub told_up_to: Option<Done>,
+    /// and whether it has not been told that.
+    pub news: bool,
     /// Grants that could not be taken back: the peer uses them.
     pub pinned: Vec<G::Out>,
     /// When it last sent us something or was sent something.
@@ -87,6 +93,9 @@ impl<G: Granter + Host> PeerState<G> {
             flow: Flow::default(),
             done_to: None,
             done_wanted: false,
+            copying: 0,
+            told_up_to: None,
+            news: false,
             pinned: Vec::new(),
             used_at: host.now(),
             closed: false,
@@ -135,6 +144,7 @@ impl<G: Granter + Host> PeerState<G> {
         self.take_back_all(host, counters);
         self.send = SendWindow::new(host.random() as u32, (host.random(), host.random()));
         self.receive = ReceiveWindow::default();
+        self.told_up_to = None;
     }
 }
 

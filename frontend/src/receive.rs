@@ -1,7 +1,8 @@
 //! A frame's way in.
 //!
-//! Everything that has come on all paths is gathered first, then copied with one call, then
-//! delivered in the order of arrival. Nothing is delivered before its copy has succeeded.
+//! Everything that has come on all paths is gathered first, then handed over to be copied with one
+//! call, then delivered in the order of arrival. Nothing is delivered before its copy has
+//! succeeded (see [`flight`] for copies that take their time).
 //!
 //! **Order.** A flow that leaves the VF or netif does so when its frames lie where we will find
 //! them. So the channels' indices are read first, then netif's, and then the VF is emptied, netif
@@ -10,6 +11,7 @@
 //! a channel waits for our done. (From netif to the VF: see `crate::transmit`.)
 
 mod envelopes;
+mod flight;
 mod inbox;
 mod rings;
 
@@ -18,17 +20,18 @@ use core::ops::Range;
 
 use xenvelope_grant::Peer;
 use xenvelope_grant::seam::{
-    Buffer, CopyOp, Direction, Hypervisor, Instant, NicPort, Offload, Sight, Travel, Way,
+    Buffer, CopyBatch, Hypervisor, Instant, NicPort, Offload, Travel, Way,
 };
 use xenvelope_switch::EthernetHeader;
 use xenvelope_switch::checksum::{CHECKSUM_HEAD, locate_checksum};
 use xenvelope_switch::envelope::{Tag, is_envelope};
 
 use crate::counters::DropReason;
-use crate::interface::{Frontend, INBOX};
+use crate::interface::Frontend;
 use crate::netfront::NetifReceived;
 use crate::netfront::Place;
 use crate::peers::Path;
+pub(crate) use flight::Flights;
 
 pub(crate) use rings::ReceiveRing;
 
@@ -93,18 +96,34 @@ struct Copying {
     payload_at: usize,
 }
 
-/// Scratch space of a batch, kept from one to the next: the data path allocates nothing.
+/// A batch that is being gathered. Its space is kept from one to the next: the data path allocates
+/// nothing.
 pub(crate) struct Batch<H: Hypervisor> {
     gathered: Vec<Gathered<H::Buf>>,
-    ops: Vec<CopyOp>,
-    buffers: Vec<H::Buf>,
+    copies: CopyBatch<H::Buf>,
     /// Counts envelopes, to know frames of the same one.
     envelopes: u32,
+    /// Who sent what is to be copied.
+    senders: Vec<flight::Sent>,
 }
 
 impl<H: Hypervisor> Default for Batch<H> {
     fn default() -> Self {
-        Batch { gathered: Vec::new(), ops: Vec::new(), buffers: Vec::new(), envelopes: 0 }
+        Batch::with_room(0)
+    }
+}
+
+/// Peers of which a batch that is made with room can hold frames without more.
+const SENDERS: usize = 64;
+
+impl<H: Hypervisor> Batch<H> {
+    /// With room for so many frames.
+    fn with_room(frames: usize) -> Batch<H> {
+        let copies =
+            CopyBatch { ops: Vec::with_capacity(2 * frames), buffers: Vec::with_capacity(frames) };
+        let senders = Vec::with_capacity(frames.min(SENDERS));
+        let gathered = Vec::with_capacity(frames);
+        Batch { gathered, copies, envelopes: 0, senders }
     }
 }
 
@@ -125,8 +144,9 @@ const PATH_BUDGET: u32 = 64;
 impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
     /// Takes in what has come on all paths. Whether there was anything.
     pub(crate) fn collect(&mut self, now: Instant) -> bool {
-        if self.inbox.len() >= INBOX / 2 {
-            return true;
+        let delivered = self.deliver_finished(now);
+        if let Some(waits_for_stack) = self.is_full() {
+            return delivered || waits_for_stack;
         }
         // Indices first: see above.
         let from_driver = match self.driver.as_ref().and_then(|driver| driver.envelopes.as_ref()) {
@@ -182,8 +202,9 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
                 busy = true;
             }
         }
-        self.copy_and_deliver(now);
-        busy
+        self.submit_batch();
+        self.deliver_finished(now);
+        busy || delivered
     }
 
     fn collect_vf(&mut self, now: Instant) -> bool {
@@ -303,60 +324,6 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
         {
             receiver.discard();
         }
-    }
-
-    /// One copy call for the whole batch, then everything in order of arrival.
-    fn copy_and_deliver(&mut self, now: Instant) {
-        if self.batch.gathered.is_empty() {
-            return;
-        }
-        let mut batch = core::mem::take(&mut self.batch);
-        let copied =
-            batch.ops.is_empty() || self.host.copy(&mut batch.ops, &mut batch.buffers).is_ok();
-        let mut accepted = None;
-        let mut buffers = batch.buffers.drain(..);
-        for gathered in batch.gathered.drain(..) {
-            let (received, travel) = match gathered {
-                Gathered::Frame(received, travel) => (received, travel),
-                Gathered::Copying(frame) => {
-                    let Some(buffer) = buffers.next() else { break };
-                    let failed = !copied
-                        || batch.ops[frame.ops.clone()].iter().any(|op| op.status.check().is_err());
-                    let verdict = if failed {
-                        Err(DropReason::CopyFailed)
-                    } else {
-                        self.tag_matches(&frame, &buffer, &mut accepted, now)
-                    };
-                    match verdict {
-                        Ok(()) => {
-                            let travel = frame.travel;
-                            (finish(frame, buffer), travel)
-                        }
-                        Err(reason) => {
-                            self.drop_one(reason);
-                            continue;
-                        }
-                    }
-                }
-            };
-            if received.in_area() && self.driver.is_none() {
-                // The connection ended while the batch was being gathered.
-                self.drop_one(DropReason::BadResponse);
-            } else if self.inbox.len() >= INBOX {
-                self.discard(received);
-                self.drop_one(DropReason::InboxFull);
-            } else {
-                self.host.observe(|| Sight::Frame {
-                    direction: Direction::In,
-                    travel,
-                    bytes: self.bytes_of(&received),
-                });
-                self.inbox.push_back(received);
-            }
-        }
-        drop(buffers);
-        batch.ops.clear();
-        self.batch = batch;
     }
 
     /// Frames that wait for the stack.

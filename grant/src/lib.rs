@@ -23,7 +23,6 @@
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
-#[cfg(any(test, feature = "heap-words"))]
 extern crate alloc;
 
 pub mod domain;

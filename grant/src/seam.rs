@@ -17,7 +17,7 @@ mod queue;
 mod share;
 mod store;
 
-pub use copier::{CallFailed, Copier, CopyOp, End};
+pub use copier::{CallFailed, Copier, CopyBatch, CopyOp, CopyTicket, End, Submitted};
 pub use events::{EventError, Events, PortId};
 pub use granter::{
     Access, Buffer, Granter, MAX_SEGMENTS, NoBuffer, Pinned, ReceiveArea, Refused, Segment,

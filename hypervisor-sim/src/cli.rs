@@ -3,6 +3,7 @@
 mod capture;
 pub mod mechanisms;
 mod mixed;
+mod mover;
 mod plot;
 mod sweep;
 mod tap;
@@ -21,6 +22,7 @@ use crate::host::{GuestSpec, HostSpec};
 use crate::machine::Costs;
 use crate::measure::{FrameSize, Limits, NotUnder, RouteName, exists_under};
 use crate::nic::NicConfig;
+pub use mover::{Mover, MoverArguments};
 
 mod nic;
 
@@ -83,6 +85,10 @@ pub struct Arguments {
     /// How the right to read a frame reaches its receiver: destination, transitive or keyed
     #[arg(long, value_name = "NAME", default_value = "destination", value_parser = mechanisms::mechanism)]
     pub mechanism: Mechanism,
+
+    /// Who moves the payload.
+    #[command(flatten)]
+    pub mover: MoverArguments,
 
     /// Serves the host's store at that socket while the program runs, for xenstore-ls and others
     /// with XENSTORED_PATH=SOCKET
@@ -165,7 +171,7 @@ pub(crate) fn frame(text: &str) -> Result<FrameSize, String> {
 fn bus(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(gbit) if (0.01..=100_000.0).contains(&gbit) => Ok(gbit),
-        _ => Err("a bus carries from 0.01 to 100000 Gbit/s".to_owned()),
+        _ => Err("give a rate from 0.01 to 100000 Gbit/s".to_owned()),
     }
 }
 

@@ -8,6 +8,7 @@
 //! | `guest`, `pool`, `buffer` | the guest kernel's side: free pages, references, buffers |
 //! | `granter`, `area`, `copier`, `share` | the seam's traits for memory |
 //! | `events`, `ports` | event channels |
+//! | `engine` | the copy engine |
 //! | `devices`, `foreign` | what an assigned device has of its domain, and of others |
 //! | `descriptors` | what the system under the simulator has for a domain |
 //! | `store` | xenstore |
@@ -22,6 +23,7 @@ mod counters;
 mod descriptors;
 mod devices;
 mod domain;
+mod engine;
 mod events;
 mod foreign;
 pub mod grant_check;
@@ -41,7 +43,7 @@ use std::collections::hash_map::RandomState;
 use std::fmt;
 use std::hash::BuildHasher;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Instant;
 
 use xenvelope_grant::{DomId, Gref, PAGE_SIZE, Words};
@@ -53,6 +55,7 @@ pub use costs::{Costs, spin_ns};
 pub use counters::CounterSnapshot;
 pub use devices::DevicePages;
 pub use domain::{DeviceWindow, Domain};
+pub use engine::EngineCosts;
 pub use foreign::{DriverWindow, ForeignPages, MachineWindow};
 pub use granter::GrantedBuffer;
 pub use options::{CreateError, DomainOptions, GrantVersion};
@@ -60,6 +63,7 @@ pub use ports::{DevicePort, Port};
 pub use share::SharedPages;
 
 use domain::DomainState;
+use engine::CopyEngine;
 pub(crate) use store::Session as StoreSession;
 use store::StoreTree;
 
@@ -110,6 +114,7 @@ pub struct Machine {
     pub(crate) ports: Mutex<()>,
     pub(crate) store: Mutex<StoreTree>,
     pub(crate) fail_copy_calls: AtomicBool,
+    pub(crate) engine: OnceLock<CopyEngine>,
     incarnations: AtomicU64,
     entropy: RandomState,
     drawn: AtomicU64,
@@ -131,6 +136,7 @@ impl Machine {
             ports: Mutex::default(),
             store: Mutex::new(StoreTree::new()),
             fail_copy_calls: AtomicBool::new(false),
+            engine: OnceLock::new(),
             incarnations: AtomicU64::new(1),
             entropy: RandomState::new(),
             drawn: AtomicU64::new(0),
@@ -228,6 +234,15 @@ impl Machine {
     fn window_of(&self, domid: DomId) -> Result<DeviceWindow, DmaFault> {
         let state = read_lock(&self.domains).shared(domid).ok_or(DmaFault::Gone)?;
         Ok(DeviceWindow::new(state))
+    }
+
+    /// Gives the host a copy engine, which is used from now on by those that hand batches over.
+    /// It has one at most: `false` if there was one already.
+    pub fn start_engine(&self, costs: EngineCosts) -> std::io::Result<bool> {
+        if self.engine.get().is_some() {
+            return Ok(false);
+        }
+        Ok(self.engine.set(CopyEngine::start(costs)?).is_ok())
     }
 
     /// From now on grant copy calls fail as a whole, or no longer do: for tests of what is

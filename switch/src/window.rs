@@ -264,6 +264,15 @@ impl ReceiveWindow {
         self.since = None;
     }
 
+    /// Envelopes with granted frames are finished at last. If a done was sent after they had come
+    /// it did not tell of them: another is owed.
+    pub fn owe(&mut self, envelopes: u32, now: Instant) {
+        if self.since.is_none() && self.epoch.is_some() {
+            self.unacknowledged = envelopes;
+            self.since = Some(now);
+        }
+    }
+
     /// Envelopes with granted frames that no done has told of.
     pub fn unacknowledged(&self) -> u32 {
         self.unacknowledged

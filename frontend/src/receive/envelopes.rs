@@ -180,6 +180,10 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
             return self.counters.drop_frames(DropReason::WrongTag, frames);
         }
         let granted = deliver.frames.clone().any(|frame| frame.segments.len() > 0);
+        if granted && !sender.unvouched {
+            self.note_sent(sender.peer, head.want_done);
+        }
+        let state = self.peers.of(&self.host, sender.peer);
         if !sender.unvouched {
             // Vouched for: accepted as it is. Else only after the comparison of the tag.
             state.receive.accept(head.epoch, head.sequence, head.nonce, granted, now);
@@ -244,7 +248,8 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
         };
         let mut buffer =
             self.host.take(None, payload_at + total).map_err(|_| DropReason::NoBuffer)?;
-        let index = u16::try_from(self.batch.buffers.len()).map_err(|_| DropReason::NoBuffer)?;
+        let index =
+            u16::try_from(self.batch.copies.buffers.len()).map_err(|_| DropReason::NoBuffer)?;
         // Headers that were inspected are delivered as they were inspected: what the page says
         // there is never looked at.
         buffer.put(payload_at, frame.inline);
@@ -252,7 +257,7 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
         if tag.is_some() {
             at -= TAG_LEN;
         }
-        let first = self.batch.ops.len();
+        let first = self.batch.copies.ops.len();
         for segment in frame.segments.clone() {
             let (mut offset, mut left) = (segment.offset, segment.len as usize);
             while left > 0 {
@@ -264,14 +269,14 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
                     Some(key) => End::Keyed { dom, gref, offset, key },
                 };
                 let dst = End::Local { buffer: index, offset: at as u32 };
-                self.batch.ops.push(CopyOp::new(src, dst, piece as u16));
+                self.batch.copies.ops.push(CopyOp::new(src, dst, piece as u16));
                 at += piece;
                 left -= piece;
                 offset += piece as u16;
             }
         }
-        let ops = first..self.batch.ops.len();
-        self.batch.buffers.push(buffer);
+        let ops = first..self.batch.copies.ops.len();
+        self.batch.copies.buffers.push(buffer);
         self.batch.gathered.push(Gathered::Copying(Copying {
             ops,
             header: EthernetHeader { ether_type: frame.head.ether_type, ..*header },

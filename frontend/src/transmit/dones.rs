@@ -28,11 +28,12 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
                 self.dones_due.swap_remove(index);
                 continue;
             }
-            if !due {
+            let (epoch, done, to) = (state.send.epoch(), state.to_tell(), state.done_to);
+            // What is still being copied is not done.
+            if !due || done.is_none() {
                 index += 1;
                 continue;
             }
-            let (epoch, done, to) = (state.send.epoch(), state.receive.done(), state.done_to);
             if let (Some(done), Some(addresses)) = (done, to)
                 && let Some(channel) = self.way_of_done(peer, &addresses)
             {
@@ -49,8 +50,7 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
                 sent = true;
             }
             if let Some(state) = self.peers.get(peer) {
-                state.receive.told();
-                state.done_wanted = false;
+                state.told();
             }
             self.dones_due.swap_remove(index);
         }

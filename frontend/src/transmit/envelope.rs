@@ -190,8 +190,7 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
             want_done: cost > quota / 2 || state.send.half_full(),
         };
         // What the peer may be waiting for rides along.
-        let done =
-            if state.receive.waiting_since().is_some() { state.receive.done() } else { None };
+        let done = state.to_tell();
         let tells = done.is_some();
         let mut builder = EnvelopeBuilder::deliver(addresses, head, done);
         if self.keyed_for(peer) {
@@ -219,8 +218,7 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
             counters.envelopes_sent += 1;
             counters.sent_by.envelope(open.channel, frames);
             if open.tells {
-                peer.receive.told();
-                peer.done_wanted = false;
+                peer.told();
             }
         } else {
             while let Some(out) = peer.send.unsent(open.head.sequence) {

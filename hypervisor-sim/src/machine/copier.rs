@@ -1,8 +1,11 @@
 //! The batched grant copy (`GNTTABOP_copy`).
 
+use std::ops::Deref;
 use std::sync::atomic::Ordering::Relaxed;
 
-use xenvelope_grant::seam::{Access, CallFailed, Copier, CopyOp, End};
+use xenvelope_grant::seam::{
+    Access, CallFailed, Copier, CopyBatch, CopyOp, CopyTicket, End, Submitted,
+};
 use xenvelope_grant::{DomId, GrantError, PAGE_SIZE, Status};
 
 use super::access::{Denied, PageExtent, within_page};
@@ -10,18 +13,18 @@ use super::buffer::FrameBuffer;
 use super::counters::add;
 use super::domain::{Domain, DomainState};
 use super::grants::CopyPin;
-use super::{DomainTable, read_lock};
+use super::read_lock;
 use crate::memory::PageRef;
 
 /// One end of an operation after its claim.
-enum Claimed<'t> {
+enum Claimed<D: Deref<Target = DomainState>> {
     /// A page of the caller's.
     Local { page: u64, offset: usize },
     /// A pinned entry.
-    Foreign { pin: CopyPin<'t>, offset: usize },
+    Foreign { pin: CopyPin<D>, offset: usize },
 }
 
-impl Claimed<'_> {
+impl<D: Deref<Target = DomainState>> Claimed<D> {
     fn offset(&self) -> usize {
         match self {
             Claimed::Local { offset, .. } | Claimed::Foreign { offset, .. } => *offset,
@@ -38,6 +41,50 @@ impl Claimed<'_> {
     }
 }
 
+/// An operation that has passed all checks that can be made beforehand, its grants pinned.
+pub(super) struct ClaimedCopy<D: Deref<Target = DomainState>> {
+    source: Claimed<D>,
+    target: Claimed<D>,
+    length: usize,
+}
+
+impl<D: Deref<Target = DomainState>> ClaimedCopy<D> {
+    /// The order of the checks is Xen's (`gnttab_copy_one`, `xen/common/grant_table.c`): domains,
+    /// then the source's entry, the target's entry, the ends of the pages; the ends of the
+    /// sub-pages follow in [`ClaimedCopy::carry_out`]. `None`: there is nothing to copy.
+    pub(super) fn new(
+        domain_of: impl Fn(DomId) -> Option<D>,
+        caller: &DomainState,
+        op: &CopyOp,
+        buffers: &[FrameBuffer],
+    ) -> Result<Option<ClaimedCopy<D>>, GrantError> {
+        if op.len == 0 {
+            return Ok(None);
+        }
+        if matches!((op.src, op.dst), (End::Local { .. }, End::Local { .. })) {
+            // Linux's gntdev refuses it too: it is what memcpy is for.
+            return Err(GrantError::General);
+        }
+        let owner = |end| owner(&domain_of, caller.id, end);
+        let owners = (owner(op.src)?, owner(op.dst)?);
+        let claim = |owner, end, access| claim(&domain_of, caller, owner, end, buffers, access);
+        let source = claim(owners.0, op.src, Access::Read)?;
+        let target = claim(owners.1, op.dst, Access::Write)?;
+        let length = usize::from(op.len);
+        within_page(source.offset(), length)?;
+        within_page(target.offset(), length)?;
+        Ok(Some(ClaimedCopy { source, target, length }))
+    }
+
+    /// Copies.
+    pub(super) fn carry_out(&self, caller: &DomainState) -> Result<(), GrantError> {
+        let from = self.source.check(caller, self.length)?;
+        let to = self.target.check(caller, self.length)?;
+        from.copy_to(self.source.offset(), to, self.target.offset(), self.length);
+        Ok(())
+    }
+}
+
 impl Copier for Domain {
     fn copy(&self, ops: &mut [CopyOp], buffers: &mut [FrameBuffer]) -> Result<(), CallFailed> {
         let caller = &*self.state;
@@ -50,7 +97,12 @@ impl Copier for Domain {
         }
         let mut bytes = 0;
         for op in ops.iter_mut() {
-            op.status = match copy_one(&table, caller, op, buffers) {
+            let claimed = ClaimedCopy::new(|domid| table.get(domid), caller, op, buffers);
+            let done = claimed.and_then(|claimed| {
+                claimed
+                    .map_or(Ok(()), |claimed: ClaimedCopy<&DomainState>| claimed.carry_out(caller))
+            });
+            op.status = match done {
                 Ok(()) => {
                     bytes += u64::from(op.len);
                     Status::OKAY
@@ -62,60 +114,49 @@ impl Copier for Domain {
         add(&caller.counters.copied_bytes, bytes);
         Ok(())
     }
-}
 
-/// The order of the checks is Xen's (`gnttab_copy_one`, `xen/common/grant_table.c`): domains,
-/// then the source's entry, the target's entry, the ends of the pages, the ends of the sub-pages.
-fn copy_one(
-    table: &DomainTable,
-    caller: &DomainState,
-    op: &CopyOp,
-    buffers: &[FrameBuffer],
-) -> Result<(), GrantError> {
-    if op.len == 0 {
-        return Ok(());
+    fn submit(&self, batch: &mut CopyBatch<FrameBuffer>) -> Submitted {
+        match self.machine.engine.get() {
+            Some(engine) => engine.submit(self, batch),
+            None => Submitted::Finished(self.copy(&mut batch.ops, &mut batch.buffers)),
+        }
     }
-    if matches!((op.src, op.dst), (End::Local { .. }, End::Local { .. })) {
-        // Linux's gntdev refuses it too: it is what memcpy is for.
-        return Err(GrantError::General);
+
+    fn finished(
+        &self,
+        ticket: CopyTicket,
+        batch: &mut CopyBatch<FrameBuffer>,
+    ) -> Option<Result<(), CallFailed>> {
+        self.state.copies.finished(ticket, batch)
     }
-    let owners = (owner(table, caller, op.src)?, owner(table, caller, op.dst)?);
-    let source = claim(table, caller, owners.0, op.src, buffers, Access::Read)?;
-    let target = claim(table, caller, owners.1, op.dst, buffers, Access::Write)?;
-    let length = usize::from(op.len);
-    within_page(source.offset(), length)?;
-    within_page(target.offset(), length)?;
-    let from = source.check(caller, length)?;
-    let to = target.check(caller, length)?;
-    from.copy_to(source.offset(), to, target.offset(), length);
-    Ok(())
+
+    fn abandon(&self, ticket: CopyTicket) {
+        self.state.copies.abandon(ticket);
+    }
 }
 
 /// The domain that an end names; `None` for the caller's own buffers.
-fn owner<'t>(
-    table: &'t DomainTable,
-    caller: &'t DomainState,
+fn owner<D>(
+    domain_of: &impl Fn(DomId) -> Option<D>,
+    caller: DomId,
     end: End,
-) -> Result<Option<&'t DomainState>, GrantError> {
-    match end {
-        End::Local { .. } => Ok(None),
-        End::Foreign { dom: DomId::SELF, .. } | End::Keyed { dom: DomId::SELF, .. } => {
-            Ok(Some(caller))
-        }
-        End::Foreign { dom, .. } | End::Keyed { dom, .. } => {
-            table.get(dom).map(Some).ok_or(GrantError::BadDomain)
-        }
-    }
+) -> Result<Option<D>, GrantError> {
+    let domid = match end {
+        End::Local { .. } => return Ok(None),
+        End::Foreign { dom: DomId::SELF, .. } | End::Keyed { dom: DomId::SELF, .. } => caller,
+        End::Foreign { dom, .. } | End::Keyed { dom, .. } => dom,
+    };
+    domain_of(domid).map(Some).ok_or(GrantError::BadDomain)
 }
 
-fn claim<'t>(
-    table: &'t DomainTable,
+fn claim<D: Deref<Target = DomainState>>(
+    domain_of: &impl Fn(DomId) -> Option<D>,
     caller: &DomainState,
-    owner: Option<&'t DomainState>,
+    owner: Option<D>,
     end: End,
     buffers: &[FrameBuffer],
     access: Access,
-) -> Result<Claimed<'t>, GrantError> {
+) -> Result<Claimed<D>, GrantError> {
     match (end, owner) {
         (End::Local { buffer, offset }, _) => {
             let run = buffers.get(usize::from(buffer)).ok_or(GrantError::BadPage)?.run();
@@ -128,7 +169,7 @@ fn claim<'t>(
             Ok(Claimed::Local { page, offset: offset % PAGE_SIZE })
         }
         (End::Foreign { gref, offset, .. }, Some(owner)) => {
-            let pin = CopyPin::new(table, owner, gref, caller.id, access)?;
+            let pin = CopyPin::new(domain_of, owner, gref, caller.id, access)?;
             Ok(Claimed::Foreign { pin, offset: usize::from(offset) })
         }
         // A key lets nobody write.

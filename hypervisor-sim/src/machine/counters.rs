@@ -11,6 +11,7 @@ pub(crate) struct Counters {
     pub(crate) copy_calls: AtomicU64,
     pub(crate) copy_ops: AtomicU64,
     pub(crate) copied_bytes: AtomicU64,
+    pub(crate) engine_bytes: AtomicU64,
     pub(crate) events_sent: AtomicU64,
     pub(crate) events_received: AtomicU64,
     pub(crate) inlined_bytes: AtomicU64,
@@ -30,6 +31,7 @@ impl Counters {
             copy_calls: self.copy_calls.load(Relaxed),
             copy_ops: self.copy_ops.load(Relaxed),
             copied_bytes: self.copied_bytes.load(Relaxed),
+            engine_bytes: self.engine_bytes.load(Relaxed),
             events_sent: self.events_sent.load(Relaxed),
             events_received: self.events_received.load(Relaxed),
             inlined_bytes: self.inlined_bytes.load(Relaxed),
@@ -50,6 +52,8 @@ pub struct CounterSnapshot {
     pub copy_ops: u64,
     /// Bytes that the hypervisor copied because this domain asked for it.
     pub copied_bytes: u64,
+    /// Bytes that the copy engine copied because this domain asked for it.
+    pub engine_bytes: u64,
     /// Events sent to other domains.
     pub events_sent: u64,
     /// Events received, those of devices included.
@@ -71,6 +75,7 @@ impl Sub for CounterSnapshot {
             copy_calls: self.copy_calls.wrapping_sub(earlier.copy_calls),
             copy_ops: self.copy_ops.wrapping_sub(earlier.copy_ops),
             copied_bytes: self.copied_bytes.wrapping_sub(earlier.copied_bytes),
+            engine_bytes: self.engine_bytes.wrapping_sub(earlier.engine_bytes),
             events_sent: self.events_sent.wrapping_sub(earlier.events_sent),
             events_received: self.events_received.wrapping_sub(earlier.events_received),
             inlined_bytes: self.inlined_bytes.wrapping_sub(earlier.inlined_bytes),

@@ -12,6 +12,7 @@ use super::Machine;
 use super::access::{AddressSpace, DmaFault};
 use super::costs::spin_ns;
 use super::counters::{CounterSnapshot, Counters, add};
+use super::engine::CopySlots;
 use super::events::EventQueue;
 use super::grant_check::{GrantCheck, KEY};
 use super::grants::GrantState;
@@ -39,6 +40,8 @@ pub(crate) struct DomainState {
     pub(crate) counters: Arc<Counters>,
     /// Who looks on at what its drivers do.
     pub(crate) tap: OnceLock<GuestTap>,
+    /// What the copy engine has of it.
+    pub(crate) copies: CopySlots,
 }
 
 impl DomainState {
@@ -95,6 +98,7 @@ impl DomainState {
             watch_events: Arc::default(),
             counters,
             tap: OnceLock::new(),
+            copies: CopySlots::new(),
         })
     }
 }

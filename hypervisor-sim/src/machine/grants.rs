@@ -1,5 +1,6 @@
 //! The grant tables of all domains, as the hypervisor uses them.
 
+use std::ops::Deref;
 use std::sync::Mutex;
 
 use xenvelope_grant::seam::Access;
@@ -8,7 +9,7 @@ use xenvelope_grant::{DomId, GrantError, Gref};
 use super::access::{Denied, PageExtent};
 use super::domain::DomainState;
 use super::grant_check::{Acquired, ActiveEntry, GrantCheck, Purpose, Request};
-use super::{DomainTable, lock};
+use super::lock;
 use crate::memory::{PageRef, Window};
 
 /// How often a transitive entry that changes under our hands is tried again. Xen restarts the
@@ -68,26 +69,28 @@ impl GrantState {
     }
 }
 
-/// An entry that is pinned for one copy.
-pub(crate) struct CopyPin<'t> {
+/// An entry that is pinned for one copy. `D` keeps the domains: for the time of a call, or for as
+/// long as an engine takes.
+pub(crate) struct CopyPin<D: Deref<Target = DomainState>> {
     /// The domain whose entry was named.
-    owner: &'t DomainState,
+    owner: D,
     gref: Gref,
     access: Access,
     /// The domain and entry behind a transitive one.
-    via: Option<(&'t DomainState, Gref)>,
+    via: Option<(D, Gref)>,
     extent: PageExtent,
 }
 
-impl<'t> CopyPin<'t> {
-    /// Pins `gref` of `owner` for a copy on behalf of `grantee`.
+impl<D: Deref<Target = DomainState>> CopyPin<D> {
+    /// Pins `gref` of `owner` for a copy on behalf of `grantee`. `domain_of` finds the one behind a
+    /// transitive entry.
     pub(crate) fn new(
-        table: &'t DomainTable,
-        owner: &'t DomainState,
+        domain_of: impl Fn(DomId) -> Option<D>,
+        owner: D,
         gref: Gref,
         grantee: DomId,
         access: Access,
-    ) -> Result<CopyPin<'t>, GrantError> {
+    ) -> Result<CopyPin<D>, GrantError> {
         let request = Request { grantee, access, purpose: Purpose::Copy { transitive: true } };
         for _ in 0..MAX_RESTARTS {
             let (domain, target, before) = match owner.grants.acquire(gref, request)? {
@@ -104,7 +107,7 @@ impl<'t> CopyPin<'t> {
                 }
                 error
             };
-            let third = table.get(domain).ok_or_else(|| abandon(GrantError::General))?;
+            let third = domain_of(domain).ok_or_else(|| abandon(GrantError::General))?;
             let onward =
                 Request { grantee: owner.id, access, purpose: Purpose::Copy { transitive: false } };
             let extent = match third.grants.acquire(target, onward).map_err(abandon)? {
@@ -126,11 +129,7 @@ impl<'t> CopyPin<'t> {
     }
 
     /// Pins `gref` of `owner`, which bears `key`, for its one copy.
-    pub(crate) fn keyed(
-        owner: &'t DomainState,
-        gref: Gref,
-        key: u64,
-    ) -> Result<CopyPin<'t>, GrantError> {
+    pub(crate) fn keyed(owner: D, gref: Gref, key: u64) -> Result<CopyPin<D>, GrantError> {
         let grants = &owner.grants;
         let extent = grants.check.acquire_keyed(&mut lock(grants.entry(gref)?), gref, key)?;
         Ok(CopyPin { owner, gref, access: Access::Read, via: None, extent })
@@ -138,16 +137,16 @@ impl<'t> CopyPin<'t> {
 
     /// The page, if `length` bytes at `offset` of it were granted.
     pub(crate) fn check(&self, offset: usize, length: usize) -> Result<PageRef<'_>, Denied> {
-        let holder = self.via.map_or(self.owner, |(third, _)| third);
+        let holder = self.via.as_ref().map_or(&self.owner, |(third, _)| third);
         holder.space.check(self.extent, offset, length)
     }
 }
 
-impl Drop for CopyPin<'_> {
+impl<D: Deref<Target = DomainState>> Drop for CopyPin<D> {
     fn drop(&mut self) {
         self.owner.grants.release(self.gref, self.access);
-        if let Some((third, gref)) = self.via {
-            third.grants.release(gref, self.access);
+        if let Some((third, gref)) = &self.via {
+            third.grants.release(*gref, self.access);
         }
     }
 }

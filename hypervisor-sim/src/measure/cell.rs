@@ -11,6 +11,7 @@ use xenvelope_backend::PairRoute;
 use xenvelope_switch::MacAddress;
 
 use super::route::EXTERNAL;
+use super::sample::ENGINE;
 use super::{RouteName, Sample};
 use crate::host::{CpuTimes, Host, HostError, Unbalanced};
 use crate::stack::{Job, Payload, Pings, Progress};
@@ -103,7 +104,9 @@ pub struct CellResult {
     pub packets_per_s: f64,
     /// Bytes moved by processors over bytes of frames that were not inlined.
     pub payload_copies_per_packet: f64,
-    /// Who moved them, most first: name and share.
+    /// Bytes moved by the copy engine over bytes of frames that were not inlined.
+    pub engine_copies_per_packet: f64,
+    /// Who moved bytes of frames, the copy engine too, most first: name and share.
     pub copied_by: Vec<(String, f64)>,
     /// Calls into the hypervisor by everybody, for each frame of the sender's stack.
     pub hypercalls_per_packet: f64,
@@ -132,6 +135,13 @@ pub struct CellResult {
     pub passes: u64,
     /// Whether every pass had the right SHA-256, and there was one.
     pub sha256_ok: bool,
+}
+
+impl CellResult {
+    /// Whether more than a trace of the payload was moved by anybody.
+    pub fn is_copied(&self) -> bool {
+        self.payload_copies_per_packet + self.engine_copies_per_packet >= 0.005
+    }
 }
 
 /// For how long a transfer may take to begin, or to end.
@@ -346,6 +356,8 @@ fn result(
     let packets = after.sent_by(before, &cell.from).max(1) as f64;
     let copied = after.copied(before);
     let all: u64 = copied.values().sum();
+    let by_engine = copied.get(ENGINE).copied().unwrap_or(0);
+    let framed_bytes = after.frame_bytes(before).max(1) as f64;
     let mut copied_by: Vec<(String, f64)> = copied
         .into_iter()
         .map(|(name, bytes)| (name, bytes as f64 / all.max(1) as f64))
@@ -360,7 +372,8 @@ fn result(
         payload_bytes: payload,
         gbit_per_s: payload as f64 * 8.0 / seconds / 1e9,
         packets_per_s: packets / seconds,
-        payload_copies_per_packet: all as f64 / after.frame_bytes(before).max(1) as f64,
+        payload_copies_per_packet: (all - by_engine) as f64 / framed_bytes,
+        engine_copies_per_packet: by_engine as f64 / framed_bytes,
         copied_by,
         hypercalls_per_packet: after.hypercalls(before) as f64 / packets,
         events_per_packet: after.events(before) as f64 / packets,

@@ -34,6 +34,9 @@ pub struct DomainShare {
     pub sent_by: Ways,
 }
 
+/// The copy engine's name in tables.
+pub(super) const ENGINE: &str = "engine";
+
 /// The driver domain's name in tables.
 const DRIVER_DOMAIN: &str = "driver-domain";
 
@@ -161,10 +164,18 @@ impl Sample {
         self.frontends(earlier, |guest| guest.frontend.tag_bytes)
     }
 
-    /// Bytes of frames that processors moved since `earlier`, by domain: what the hypervisor
-    /// copied for it but for tags, and what its driver moved to put a received frame into one
-    /// piece.
+    /// Bytes of frames that the copy engine moved since `earlier`, tags included.
+    fn moved_by_engine(&self, earlier: &Sample) -> u64 {
+        self.domains(earlier).map(|(_, counters)| counters.engine_bytes).sum()
+    }
+
+    /// Bytes of frames that were moved since `earlier`, by whom: for each domain what the
+    /// hypervisor copied for it, and what its driver moved to put a received frame into one
+    /// piece; what the copy engine copied for all of them. But for tags.
     pub fn copied(&self, earlier: &Sample) -> BTreeMap<String, u64> {
+        // Who copies with the engine has the engine copy the tags too.
+        let engine = self.moved_by_engine(earlier);
+        let engine = engine.saturating_sub(if engine > 0 { self.tag_bytes(earlier) } else { 0 });
         self.domains(earlier)
             .map(|(name, counters)| {
                 let counts = |sample: &Sample| {
@@ -174,8 +185,10 @@ impl Sample {
                 let ((pieced, tags), (pieced_before, tags_before)) =
                     (counts(self), counts(earlier));
                 let moved = counters.copied_bytes + pieced - pieced_before;
-                (name.to_owned(), moved - (tags - tags_before))
+                let tags = if counters.engine_bytes > 0 { 0 } else { tags - tags_before };
+                (name.to_owned(), moved.saturating_sub(tags))
             })
+            .chain([(ENGINE.to_owned(), engine)])
             .filter(|(_, bytes)| *bytes > 0)
             .collect()
     }

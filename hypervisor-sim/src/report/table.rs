@@ -55,11 +55,7 @@ fn row(cell: &CellResult) -> [String; 13] {
         format!("{:.2}", cell.gbit_per_s),
         format!("{:.1}", cell.packets_per_s / 1000.0),
         format!("{:.2}", cell.payload_copies_per_packet),
-        if by.is_empty() || cell.payload_copies_per_packet < 0.005 {
-            dash()
-        } else {
-            by.join(", ")
-        },
+        if by.is_empty() || !cell.is_copied() { dash() } else { by.join(", ") },
         format!("{:.3}", cell.hypercalls_per_packet),
         format!("{:.3}", cell.events_per_packet),
         cell.frames_per_envelope.map_or_else(dash, |frames| format!("{frames:.1}")),

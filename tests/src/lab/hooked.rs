@@ -5,9 +5,9 @@ use std::ops::Range;
 use std::rc::Rc;
 
 use xenvelope_grant::seam::{
-    Access, CallFailed, Change, Copier, CopyOp, EventError, Events, Granter, Host, Instant, Lacks,
-    Mechanism, MechanismError, NoBuffer, Pinned, PortId, Refused, Segment, Share, Store,
-    StoreError, WatchEvent,
+    Access, CallFailed, Change, Copier, CopyBatch, CopyOp, CopyTicket, EventError, Events, Granter,
+    Host, Instant, Lacks, Mechanism, MechanismError, NoBuffer, Pinned, PortId, Refused, Segment,
+    Share, Store, StoreError, Submitted, WatchEvent,
 };
 use xenvelope_grant::{DomId, GrantError, Gref, Peer};
 use xenvelope_hypervisor_sim::machine::{
@@ -141,6 +141,19 @@ impl Granter for Hooked {
 impl Copier for Hooked {
     fn copy(&self, ops: &mut [CopyOp], buffers: &mut [FrameBuffer]) -> Result<(), CallFailed> {
         self.domain.copy(ops, buffers)
+    }
+    fn submit(&self, batch: &mut CopyBatch<FrameBuffer>) -> Submitted {
+        self.domain.submit(batch)
+    }
+    fn finished(
+        &self,
+        ticket: CopyTicket,
+        batch: &mut CopyBatch<FrameBuffer>,
+    ) -> Option<Result<(), CallFailed>> {
+        self.domain.finished(ticket, batch)
+    }
+    fn abandon(&self, ticket: CopyTicket) {
+        self.domain.abandon(ticket);
     }
 }
 

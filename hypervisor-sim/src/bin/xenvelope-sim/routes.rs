@@ -1,5 +1,6 @@
 //! `xenvelope-sim` without more: the table of routes.
 
+use anyhow::Context;
 use indicatif::ProgressBar;
 use xenvelope_grant::seam::Mechanism;
 use xenvelope_hypervisor_sim::capture::{Capture, CaptureError};
@@ -24,6 +25,9 @@ pub fn run(arguments: &Arguments) -> Result<bool, Failure> {
     let progress = bar(arguments.json);
     progress.set_message("starting the host");
     let host = Host::start_recorded(&spec, capture.as_ref().map(Capture::recorder))?;
+    if let Some(engine) = arguments.mover.engine() {
+        host.machine.start_engine(engine).context("cannot start the copy engine")?;
+    }
     let _store = serve_store(&host, arguments.store.as_deref())?;
     host.wait_connected()?;
 
