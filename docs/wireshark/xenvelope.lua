@@ -35,7 +35,7 @@ local TAG_LENGTH = 16
 local HEAD, DONE, RECORD, OFFLOAD, SEGMENT = 24, 24, 8, 8, 8
 local DELIVER, DONE_ALONE, RESET = 1, 2, 3
 -- Flags of an envelope.
-local TAGGED, HAS_DONE, WANT_DONE = 1, 2, 4
+local TAGGED, HAS_DONE, WANT_DONE, KEYED, PASSED_ON = 1, 2, 4, 32, 64
 -- Flags of a record.
 local HAS_OFFLOAD, NEEDS_CHECKSUM, CHECKSUM_VALID, HEADERS_INLINE = 1, 2, 4, 8
 
@@ -57,6 +57,8 @@ local number = {
     tagged = ProtoField.bool("xenvelope.flags.tagged", "Granted data begins with a tag", 8, nil, TAGGED),
     has_done = ProtoField.bool("xenvelope.flags.has_done", "A done rides along", 8, nil, HAS_DONE),
     want_done = ProtoField.bool("xenvelope.flags.want_done", "The sender waits for buffers", 8, nil, WANT_DONE),
+    keyed = ProtoField.bool("xenvelope.flags.keyed", "The references bear a key, the nonce", 8, nil, KEYED),
+    passed_on = ProtoField.bool("xenvelope.flags.passed_on", "The driver domain passes on what was granted to it", 8, nil, PASSED_ON),
     reserved = ProtoField.uint16("xenvelope.reserved", "Reserved", base.HEX),
     epoch = ProtoField.uint32("xenvelope.epoch", "Epoch of the sender", base.HEX),
     sequence = ProtoField.uint32("xenvelope.sequence", "Sequence"),
@@ -107,11 +109,6 @@ local cut = ProtoExpert.new("xenvelope.cut", "Not all of the envelope was captur
 xenvelope.experts = { malformed, cut }
 
 local ether_types = DissectorTable.get("ethertype")
-
--- Whether a number has only these low bits.
-local function only(value, bits)
-    return value <= bits
-end
 
 local function has(value, bit)
     return math.floor(value / bit) % 2 == 1
@@ -192,7 +189,7 @@ local function dissect_record(range, tree, index, pinfo, tagged, header)
         types[ether_type] or string.format("0x%04x", ether_type), total,
         segments == 0 and "inline" or string.format("%u segments", segments)))
 
-    if not only(flags, 15) then
+    if flags > 15 then
         refuse(record, "record flags 0x%02x are not known", flags)
     end
     if ether_type == ETHER_TYPE or ether_type == 0x8100 or ether_type == 0x88a8 then
@@ -258,8 +255,11 @@ local function check_head(tree, kind, frames, flags, reserved, idle)
         refuse(tree, "envelope kind %u is not known", kind)
         return
     end
-    local fits = kind == DELIVER and only(flags, 7)
-        or kind == DONE_ALONE and flags == HAS_DONE
+    local passed_on = has(flags, PASSED_ON) and PASSED_ON or 0
+    local keyed = has(flags, KEYED) and KEYED or 0
+    -- One mechanism or none, and of the low bits any.
+    local fits = kind == DELIVER and flags - passed_on - keyed <= 7 and passed_on * keyed == 0
+        or kind == DONE_ALONE and flags - passed_on == HAS_DONE
         or kind == RESET and flags == 0
     if not fits then
         refuse(tree, "envelope flags 0x%02x do not fit its kind", flags)
@@ -298,6 +298,8 @@ function xenvelope.dissector(tvb, pinfo, tree)
     bits:add(number.tagged, tvb(5, 1))
     bits:add(number.has_done, tvb(5, 1))
     bits:add(number.want_done, tvb(5, 1))
+    bits:add(number.keyed, tvb(5, 1))
+    bits:add(number.passed_on, tvb(5, 1))
     root:add_le(number.reserved, tvb(6, 2))
     root:add_le(number.epoch, tvb(8, 4))
     root:add_le(number.sequence, tvb(12, 4))
