@@ -4,7 +4,9 @@ mod capture;
 pub mod mechanisms;
 mod mixed;
 mod mover;
+mod nic;
 mod plot;
+mod store;
 mod sweep;
 mod tap;
 
@@ -16,19 +18,17 @@ use clap::{Parser, Subcommand};
 use xenvelope_grant::seam::Mechanism;
 use xenvelope_switch::MacAddress;
 
-pub use capture::CaptureArguments;
-
 use crate::host::{GuestSpec, HostSpec};
 use crate::machine::Costs;
 use crate::measure::{FrameSize, Limits, NotUnder, RouteName, exists_under};
 use crate::nic::NicConfig;
-pub use mover::{Mover, MoverArguments};
 
-mod nic;
-
+pub use capture::CaptureArguments;
 pub use mixed::MixedArguments;
+pub use mover::{Mover, MoverArguments, NoEngine};
 pub use nic::{FunctionsChoice, NicArguments, NicChoice, TranslationChoice};
 pub use plot::PlotArguments;
+pub use store::StoreArguments;
 pub use sweep::SweepArguments;
 pub use tap::{Interval, TapArguments, TapRoute};
 
@@ -90,10 +90,9 @@ pub struct Arguments {
     #[command(flatten)]
     pub mover: MoverArguments,
 
-    /// Serves the host's store at that socket while the program runs, for xenstore-ls and others
-    /// with XENSTORED_PATH=SOCKET
-    #[arg(long, value_name = "SOCKET")]
-    pub store: Option<PathBuf>,
+    /// The store, for programs of others.
+    #[command(flatten)]
+    pub store: StoreArguments,
 
     /// One JSON object instead of the table
     #[arg(long)]
@@ -207,6 +206,7 @@ impl Arguments {
             vfs_held_by: self.card.vfs_held_by(),
             guests,
             mechanism: self.mechanism,
+            engine: self.mover.engine(),
         }
     }
 

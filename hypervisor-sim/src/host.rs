@@ -17,7 +17,7 @@ pub use card::{CardRefused, CardSummary, VfHolder};
 pub use cpu::CpuTimes;
 pub use driver_domain::{CardAgent, DriverDomain};
 pub use external::{External, ExternalSnapshot};
-pub use guest::{Guest, GuestSnapshot, GuestWorker};
+pub use guest::{Guest, GuestSnapshot, GuestWorker, User};
 pub use ledger::{Ledger, Unbalanced};
 pub use queues::{HeldPorts, SteeredQueue};
 pub use system_stack::{GuestTap, OutsideTap, StackError, StackSpec};

@@ -14,7 +14,7 @@ pub use cell::{Bench, Cell, CellResult, FrameSize, Limits, MeasureError};
 pub use flip::{FlipPhase, FlipResult, flip};
 pub use mixed::{Mixed, MixedPlan, Pair, PairResult, PlanError, mixed};
 pub use route::{RouteName, UnknownRoute, plan};
-pub use sample::{DomainShare, Sample};
+pub use sample::{DomainShare, ENGINE, Sample};
 pub use sweep::{Sweep, SweepRound, SweepRow, Topology, sweep_point};
 pub use timeline::{Tick, Timeline, Turn, timeline};
 pub use under::{NotUnder, exists_under};

@@ -19,8 +19,10 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use thiserror::Error;
 use xenvelope_service::signals::Signals;
 
+use crate::capture::{Capture, CaptureError};
 use crate::cli::TapArguments;
 use crate::host::{Host, HostError, StackError, StackSpec};
+use crate::store_server::{StartError, StoreServer};
 use namespace::Namespace;
 use plan::{Interface, Plan};
 use status::Status;
@@ -86,6 +88,12 @@ pub enum TapError {
         /// Why.
         cause: StackError,
     },
+    /// The capture.
+    #[error(transparent)]
+    Capture(#[from] CaptureError),
+    /// The store's socket.
+    #[error(transparent)]
+    Store(#[from] StartError),
     /// The host.
     #[error(transparent)]
     Host(#[from] HostError),
@@ -95,7 +103,18 @@ impl TapError {
     /// Whether it is about what was asked for and where, and nothing was started.
     pub fn is_input(&self) -> bool {
         use TapError::*;
-        matches!(self, NotRoot | NoTun | NoIp(_) | NameTaken(_) | InUse(_) | Lacks(_))
+        matches!(
+            self,
+            NotRoot
+                | NoTun
+                | NoIp(_)
+                | NameTaken(_)
+                | InUse(_)
+                | Lacks(_)
+                | Capture(CaptureError::Create { .. })
+                | Store(_)
+                | Host(HostError::Refused(_) | HostError::Config(_))
+        )
     }
 
     fn system(what: impl Into<String>) -> impl FnOnce(std::io::Error) -> TapError {
@@ -130,7 +149,10 @@ pub fn run(
         }
         namespaces.push(Namespace::make(&interface.namespace)?);
     }
-    let host = Host::start(&plan.host)?;
+    let capture = arguments.capture.begin()?;
+    let host = Host::start_recorded(&plan.host, capture.as_ref().map(Capture::recorder))?;
+    let socket = arguments.store.socket.as_deref();
+    let _store = socket.map(|path| StoreServer::start(&host.machine, path)).transpose()?;
     plan.tell_manager(&host)?;
     attach(&host, &plan, &namespaces)?;
     host.wait_connected()?;
@@ -158,6 +180,9 @@ pub fn run(
     }
     say(&status.last_line(&host)?)?;
     drop(host);
+    if let Some(capture) = capture {
+        say(&capture.finish()?.to_string())?;
+    }
     namespaces.into_iter().try_for_each(Namespace::remove)
 }
 

@@ -167,6 +167,46 @@ fn each_mechanism_has_its_routes_on_each_card_and_they_cost_what_they_should() {
     }
 }
 
+/// A copy engine, on every card, by every route of envelopes of every mechanism: it moves the
+/// payload once, and no processor moves it; nothing else costs more.
+#[test]
+fn a_copy_engine_moves_the_payload_in_place_of_the_processors() {
+    for (nic, _, switches, _) in TYPES {
+        for (mechanism, routes) in [
+            ("destination", &["switch-envelope", "direct-envelope"][..]),
+            ("keyed", &["switch-envelope", "direct-envelope"]),
+            ("transitive", &["bridge-receiver-copy"]),
+        ] {
+            let by_card = (switches && mechanism != "transitive").then_some("nic-envelope");
+            let expected: BTreeSet<&str> = routes.iter().copied().chain(by_card).collect();
+            let card = ["--nic", nic, "--mechanism", mechanism, "--frame", "1500"];
+            let mut asked = [&card[..], &["--mover", "engine"]].concat();
+            expected.iter().for_each(|route| asked.extend(["--route", route]));
+            let (report, _) = measure(&asked);
+            assert_eq!(names(&report), expected, "{asked:?}");
+            for route in report["routes"].as_array().expect("there are routes") {
+                let context = format!("{asked:?}: {route:#}");
+                assert_eq!(route["sha256_ok"], true, "{context}");
+                assert_eq!(route["drops"], serde_json::json!({}), "{context}");
+                let engine = number(route, "engine_copies_per_packet");
+                assert!((0.98..1.005).contains(&engine), "{context}");
+                // The driver domain looks at 128 bytes of what it passes on.
+                let looks = if mechanism == "transitive" { 0.1 } else { 0.005 };
+                assert!(number(route, "payload_copies_per_packet") < looks, "{context}");
+                let to = route["to"].as_str().expect("a receiver");
+                assert!(route["copied_by"].get(to).is_none(), "{context}");
+                let bus = number(route, "bus_bytes_per_payload_byte");
+                let by_card = route["route"] == "nic-envelope";
+                assert!(if by_card { bus > 0.0 && bus < 0.12 } else { bus < 0.01 }, "{context}");
+            }
+        }
+    }
+    let output = run(&["--engine-latency", "5"]);
+    let says = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(2), "{says}");
+    assert!(says.contains("--mover engine"), "{says}");
+}
+
 /// However the ports look and whoever translates, as far as it can be had: the same figures.
 #[test]
 fn every_form_and_translation_that_exists_costs_the_same() {

@@ -74,7 +74,7 @@ pub enum TranslationChoice {
     None,
 }
 
-pub(super) fn vfs(text: &str) -> Result<u8, String> {
+fn vfs(text: &str) -> Result<u8, String> {
     let asked = text.parse().ok().filter(|vfs| (0..=60).contains(vfs));
     asked.ok_or_else(|| "give a whole number from 0 to 60".to_owned())
 }

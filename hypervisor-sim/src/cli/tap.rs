@@ -5,7 +5,9 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use clap::Args;
+use xenvelope_grant::seam::Mechanism;
 
+use super::{CaptureArguments, MoverArguments, NicArguments, StoreArguments};
 use crate::measure::RouteName;
 
 /// What the subcommand `tap` takes.
@@ -15,9 +17,9 @@ pub struct TapArguments {
     #[arg(long, value_name = "N", default_value = "2", value_parser = super::guests, allow_negative_numbers = true)]
     pub guests: u16,
 
-    /// VFs that the card has, 0 to 60; the first guests get one each
-    #[arg(long, value_name = "N", default_value = "8", value_parser = super::nic::vfs, allow_negative_numbers = true)]
-    pub vfs: u8,
+    /// Which card the host has; the first guests get a VF each.
+    #[command(flatten)]
+    pub card: NicArguments,
 
     /// The route between guests, as in the table of routes, or auto: what the manager chooses on a
     /// real host, envelopes through the card where both have a VF, else through the switch
@@ -47,6 +49,22 @@ pub struct TapArguments {
     /// A hypercall, an event, an IOMMU miss and the card's latency cost nothing
     #[arg(long)]
     pub ideal: bool,
+
+    /// How the right to read a frame reaches its receiver: destination, transitive or keyed
+    #[arg(long, value_name = "NAME", default_value = "destination", value_parser = super::mechanisms::mechanism)]
+    pub mechanism: Mechanism,
+
+    /// Who moves the payload.
+    #[command(flatten)]
+    pub mover: MoverArguments,
+
+    /// A capture of the run.
+    #[command(flatten)]
+    pub capture: CaptureArguments,
+
+    /// The store, for programs of others.
+    #[command(flatten)]
+    pub store: StoreArguments,
 
     /// Remove the namespaces that a run left behind which was killed, and do nothing else
     #[arg(long)]
@@ -79,9 +97,9 @@ impl FromStr for TapRoute {
             return Ok(TapRoute::Auto);
         }
         match text.parse() {
-            Ok(RouteName::External) => Err("the peer outside is there by every route between \
-                                            guests: external is none of them"
-                .to_owned()),
+            Ok(route @ (RouteName::External | RouteName::NicQueue)) => Err(format!(
+                "the peer outside is there by every route between guests: {route} is none of them"
+            )),
             Ok(route) => Ok(TapRoute::Named(route)),
             Err(unknown) => Err(format!("{unknown}, auto")),
         }

@@ -15,7 +15,7 @@ use super::{
     offer_context,
 };
 use crate::capture::Recorder;
-use crate::machine::{Costs, Domain, Machine};
+use crate::machine::{Costs, Domain, EngineCosts, Machine};
 use crate::nic::{CardError, CardPort, ConfigError, Functions, Nic, NicConfig, NicThread};
 
 /// What kind of frontend a guest runs.
@@ -80,6 +80,8 @@ pub struct HostSpec {
     /// How the right to read frames in envelopes reaches their receiver. Transitive grants are the
     /// driver domain's, which makes them for pairs of guests that are asked to go that way.
     pub mechanism: Mechanism,
+    /// What copies for those who receive envelopes; nothing if their processors do.
+    pub engine: Option<EngineCosts>,
 }
 
 /// Why a host could not be made, or does not do what is asked of it.
@@ -134,7 +136,7 @@ pub enum HostError {
     #[error("the external peer did not start: {0}")]
     External(String),
     /// A thread could not be started.
-    #[error("no thread for the card: {0}")]
+    #[error("no thread for the card or the copy engine: {0}")]
     Thread(#[from] std::io::Error),
     /// A thread has ended that should not have.
     #[error("{0} has ended; its message is above")]
@@ -175,7 +177,7 @@ impl HostSpec {
     /// A host whose guests hold the card's VFs, and grant to whom they send.
     pub fn new(costs: Costs, nic: NicConfig, guests: Vec<GuestSpec>) -> HostSpec {
         let (vfs_held_by, mechanism) = (VfHolder::Guests, Mechanism::Destination);
-        HostSpec { costs, nic, vfs_held_by, guests, mechanism }
+        HostSpec { costs, nic, vfs_held_by, guests, mechanism, engine: None }
     }
 
     /// Says what is wrong with it, if anything is, before anything is made.
@@ -223,6 +225,9 @@ impl Host {
     pub fn start_recorded(spec: &HostSpec, recorder: Option<&Recorder>) -> Result<Host, HostError> {
         spec.check()?;
         let machine = Machine::new(spec.costs);
+        if let Some(engine) = spec.engine {
+            machine.start_engine(engine)?;
+        }
         let nic = Nic::new(NicConfig {
             latency_ns: spec.costs.nic_latency_ns,
             iommu_miss_ns: spec.costs.iommu_miss_ns,

@@ -23,14 +23,24 @@ pub struct GuestWorker {
     pub frontend: Frontend<Domain, DomainPort>,
     /// The stack on it.
     pub endpoint: Endpoint,
-    /// One of the system under us, which takes its place.
-    pub tap: Option<GuestTap>,
-    /// What has the interface in place of the stack, if anything has.
-    pub exchange: Option<Exchange>,
+    /// What has the interface now.
+    pub user: User,
     /// The longest IP packet, in bytes.
     pub mtu: usize,
     /// The longest TCP segment that the stack hands over, as bytes of IP packet.
     pub gso: Option<usize>,
+}
+
+/// What sends and receives by a guest's interface.
+#[derive(Default)]
+pub enum User {
+    /// Its own stack.
+    #[default]
+    Endpoint,
+    /// One of the system under us.
+    System(GuestTap),
+    /// Frames between guests, without a stack.
+    Exchange(Exchange),
 }
 
 /// What a guest has done.
@@ -100,8 +110,8 @@ impl Guest {
                 let (mtu, gso) = (1500, None);
                 let endpoint =
                     Endpoint::new(&mut frontend.phy(mtu, gso), mac, address, clock.now(), seed);
-                let mut worker =
-                    GuestWorker { frontend, endpoint, tap: None, exchange: None, mtu, gso };
+                let user = User::Endpoint;
+                let mut worker = GuestWorker { frontend, endpoint, user, mtu, gso };
                 while !orders.stopped() {
                     let busy = orders.carry_out(&mut worker) | worker.turn();
                     if !busy {
@@ -143,7 +153,7 @@ impl Guest {
     /// own.
     pub fn attach(&self, spec: StackSpec) -> Result<Result<(), StackError>, HostError> {
         self.call(move |guest| {
-            guest.tap = Some(GuestTap::open(&spec, &guest.frontend)?);
+            guest.user = User::System(GuestTap::open(&spec, &guest.frontend)?);
             Ok(())
         })
     }
@@ -167,19 +177,22 @@ impl GuestWorker {
     fn turn(&mut self) -> bool {
         let now = self.frontend.host().now();
         let mut busy = self.frontend.poll(now);
-        busy |= match (&mut self.tap, &mut self.exchange) {
-            (Some(tap), _) => tap.turn(&mut self.frontend),
-            (None, Some(exchange)) => {
+        busy |= match &mut self.user {
+            User::System(tap) => tap.turn(&mut self.frontend),
+            User::Exchange(exchange) => {
                 exchange.step(&mut self.frontend.phy(self.mtu, self.gso), now)
             }
-            (None, None) => self.endpoint.step(&mut self.frontend.phy(self.mtu, self.gso), now),
+            User::Endpoint => self.endpoint.step(&mut self.frontend.phy(self.mtu, self.gso), now),
         };
         busy | self.frontend.flush(now)
     }
 
     fn sleep(&mut self) {
         let now = self.frontend.host().now();
-        let deadline = if self.tap.is_some() { None } else { self.endpoint.deadline(now) };
+        let deadline = match self.user {
+            User::System(_) => None,
+            User::Endpoint | User::Exchange(_) => self.endpoint.deadline(now),
+        };
         let until = deadline.unwrap_or(now + NAP).min(now + NAP);
         if until > now {
             self.frontend.wait(until);

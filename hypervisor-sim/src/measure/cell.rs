@@ -140,7 +140,12 @@ pub struct CellResult {
 impl CellResult {
     /// Whether more than a trace of the payload was moved by anybody.
     pub fn is_copied(&self) -> bool {
-        self.payload_copies_per_packet + self.engine_copies_per_packet >= 0.005
+        self.copies_per_packet() >= 0.005
+    }
+
+    /// How often each byte of frames is moved, by processors and by the copy engine.
+    pub fn copies_per_packet(&self) -> f64 {
+        self.payload_copies_per_packet + self.engine_copies_per_packet
     }
 }
 

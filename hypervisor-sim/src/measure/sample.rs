@@ -35,7 +35,7 @@ pub struct DomainShare {
 }
 
 /// The copy engine's name in tables.
-pub(super) const ENGINE: &str = "engine";
+pub const ENGINE: &str = "engine";
 
 /// The driver domain's name in tables.
 const DRIVER_DOMAIN: &str = "driver-domain";

@@ -14,7 +14,7 @@ use xenvelope_backend::PairRoute;
 use xenvelope_grant::seam::Host as _;
 
 use super::{MeasureError, Sample};
-use crate::host::{GuestSpec, Host, HostError, HostSpec};
+use crate::host::{GuestSpec, Host, HostError, HostSpec, User};
 use crate::machine::Costs;
 use crate::nic::NicConfig;
 use crate::stack::{Exchange, ExchangeCounts, Pattern};
@@ -142,7 +142,7 @@ pub fn sweep_point(
         let (pattern, stop) = (Arc::clone(&pattern), Arc::clone(&stop));
         guest.call(move |guest| {
             let now = guest.frontend.host().now();
-            guest.exchange = Some(Exchange::new(pattern, me, stop, now));
+            guest.user = User::Exchange(Exchange::new(pattern, me, stop, now));
         })?;
     }
     std::thread::sleep(WARM_UP.min(sweep.time));
@@ -165,9 +165,11 @@ pub fn sweep_point(
     let ledger = host.settle()??;
     let mut counts = ExchangeCounts::default();
     for guest in &host.guests {
-        if let Some(of) = guest.call(|guest| guest.exchange.take().map(|part| part.counts()))? {
-            counts.wrong += of.wrong;
-        }
+        let part = guest.call(|guest| match std::mem::take(&mut guest.user) {
+            User::Exchange(part) => Some(part.counts()),
+            _ => None,
+        })?;
+        counts.wrong += part.map_or(0, |part| part.wrong);
     }
     Ok(SweepRow {
         guests,

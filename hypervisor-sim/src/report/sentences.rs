@@ -1,7 +1,7 @@
 //! What the table shows, in plain words. Every number is one of the table's.
 
 use super::Report;
-use crate::measure::{CellResult, RouteName};
+use crate::measure::{CellResult, ENGINE, RouteName};
 
 /// Two or three sentences, as far as the cells that they speak of were measured.
 pub(super) fn sentences(report: &Report) -> Vec<String> {
@@ -23,11 +23,11 @@ pub(super) fn sentences(report: &Report) -> Vec<String> {
         (find(RouteName::BridgeCopy), find(RouteName::SwitchEnvelope))
     {
         sentences.push(format!(
-            "Through the driver domain, a bridge moves each byte {:.2} times, by {}; an envelope lets {} move it {:.2} times, and {}.",
-            bridge.payload_copies_per_packet,
+            "Through the driver domain, a bridge moves each byte {:.2} times, by {}; an envelope has {} move it {:.2} times, and {}.",
+            bridge.copies_per_packet(),
             who(bridge),
             who(switch),
-            switch.payload_copies_per_packet,
+            switch.copies_per_packet(),
             compare("carries", switch.gbit_per_s, "the bridge", bridge.gbit_per_s),
         ));
     }
@@ -43,7 +43,11 @@ pub(super) fn sentences(report: &Report) -> Vec<String> {
 }
 
 fn who(cell: &CellResult) -> &str {
-    cell.copied_by.first().map_or("nobody", |(name, _)| name.as_str())
+    match cell.copied_by.first() {
+        Some((name, _)) if name == ENGINE => "the copy engine",
+        Some((name, _)) => name,
+        None => "nobody",
+    }
 }
 
 fn compare(verb: &str, ours: f64, other: &str, theirs: f64) -> String {

@@ -11,7 +11,7 @@ use super::{INTERFACE, TapError};
 use crate::cli::{TapArguments, TapRoute};
 use crate::host::{GuestKind, GuestSpec, Host, HostError, HostSpec};
 use crate::machine::Costs;
-use crate::measure::RouteName;
+use crate::measure::{RouteName, exists_under};
 use crate::nic::NicConfig;
 
 /// Bytes of an Ethernet header with a tag.
@@ -38,10 +38,12 @@ pub(super) struct Plan {
 
 impl Plan {
     pub(super) fn new(arguments: &TapArguments) -> Result<Plan, TapError> {
-        let (count, vfs) = (usize::from(arguments.guests), usize::from(arguments.vfs));
+        let (count, vfs) = (usize::from(arguments.guests), arguments.card.vfs_for_guests());
+        arguments.card.check().map_err(HostError::from)?;
+        arguments.mover.check().map_err(|cause| TapError::Lacks(cause.to_string()))?;
         let route = arguments.route;
         let vlans: BTreeSet<u16> = arguments.vlan.iter().copied().collect();
-        check_route(route, count, vfs, !vlans.is_empty())?;
+        check_route(arguments, !vlans.is_empty())?;
         let guests: Vec<GuestSpec> = (0..count)
             .map(|index| {
                 // Every second one, so that the route has both its ends.
@@ -74,13 +76,17 @@ impl Plan {
             ipv6: Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 0xffff),
             what: "peer behind the card's wire",
         });
-        let nic = NicConfig {
-            vfs,
-            max_frame: usize::from(arguments.mtu) + HEADER,
-            ..NicConfig::default()
-        };
+        let nic =
+            NicConfig { max_frame: usize::from(arguments.mtu) + HEADER, ..arguments.card.config() };
         let costs = if arguments.ideal { Costs::ideal() } else { Costs::published() };
-        let host = HostSpec::new(costs, nic, guests);
+        let host = HostSpec {
+            costs,
+            nic,
+            vfs_held_by: arguments.card.vfs_held_by(),
+            guests,
+            mechanism: arguments.mechanism,
+            engine: arguments.mover.engine(),
+        };
         host.check()?;
         Ok(Plan { host, mtu: arguments.mtu, route, vlans, interfaces })
     }
@@ -186,8 +192,11 @@ impl Plan {
     }
 }
 
-fn check_route(route: TapRoute, guests: usize, vfs: usize, vlans: bool) -> Result<(), TapError> {
-    let TapRoute::Named(route) = route else { return Ok(()) };
+fn check_route(arguments: &TapArguments, vlans: bool) -> Result<(), TapError> {
+    let TapRoute::Named(route) = arguments.route else { return Ok(()) };
+    exists_under(route, arguments.mechanism).map_err(|why| TapError::Lacks(why.to_string()))?;
+    let card = arguments.card.kind();
+    let (guests, vfs) = (arguments.guests, arguments.card.vfs_for_guests());
     let lacks = |what: &str| {
         let name = route.name();
         Err(TapError::Lacks(format!("route {name} is between two guests{what}")))
@@ -197,6 +206,9 @@ fn check_route(route: TapRoute, guests: usize, vfs: usize, vlans: bool) -> Resul
         RouteName::NicFrame | RouteName::NicEnvelope if vlans => lacks(
             " whose frames have no tags: leave --vlan out, or choose a route without the card",
         ),
+        RouteName::NicFrame | RouteName::NicEnvelope if !card.switches() => lacks(&format!(
+            " on a card that switches between VFs, and this is {card}: give --nic 3"
+        )),
         RouteName::NicFrame | RouteName::NicEnvelope if vfs < 2 => {
             lacks(" with a VF: give --vfs 2 or more")
         }
@@ -254,10 +266,26 @@ mod tests {
             &["--route", "nic-envelope", "--vfs", "0"],
             &["--route", "direct-envelope", "--guests", "1"],
             &["--route", "nic-envelope", "--vlan", "5"],
+            &["--route", "nic-envelope", "--nic", "2"],
+            &["--route", "bridge-receiver-copy"],
+            &["--route", "nic-envelope", "--mechanism", "transitive"],
+            &["--nic", "0", "--vfs", "3"],
+            &["--nic", "3-driver-domain", "--no-anti-spoof"],
+            &["--engine-gbit", "5"],
         ] {
             let refused = plan(options).err().expect("it is refused");
             assert!(refused.is_input(), "{refused}");
         }
-        assert!(plan(&["--guests", "1"]).is_ok());
+        for options in [
+            &["--guests", "1"][..],
+            &["--nic", "0", "--route", "bridge-copy"],
+            &["--nic", "1"],
+            &["--nic", "2", "--route", "direct-envelope"],
+            &["--nic", "3-driver-domain", "--route", "switch-envelope", "--mover", "engine"],
+            &["--route", "bridge-receiver-copy", "--mechanism", "transitive"],
+            &["--route", "nic-envelope", "--mechanism", "keyed"],
+        ] {
+            assert!(plan(options).is_ok(), "{options:?}");
+        }
     }
 }

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use xenvelope_frontend::Ways;
 
-use crate::host::{Host, HostError};
+use crate::host::{Host, HostError, User};
 use crate::measure::Sample;
 
 /// Counters of a host at one moment.
@@ -34,7 +34,10 @@ impl Moment {
         let outside = host.external.snapshot()?;
         let mut drops = host.ledger()?.drops;
         for guest in &host.guests {
-            let refused = guest.call(|guest| guest.tap.as_ref().map_or(0, |tap| tap.refused))?;
+            let refused = guest.call(|guest| match &guest.user {
+                User::System(tap) => tap.refused,
+                _ => 0,
+            })?;
             if refused > 0 {
                 *drops.entry("stack/refused".to_owned()).or_insert(0) += refused;
             }

@@ -1,6 +1,5 @@
 //! `xenvelope-sim` without more: the table of routes.
 
-use anyhow::Context;
 use indicatif::ProgressBar;
 use xenvelope_grant::seam::Mechanism;
 use xenvelope_hypervisor_sim::capture::{Capture, CaptureError};
@@ -15,6 +14,7 @@ use crate::{Failure, bar, payload, say, serve_store};
 pub fn run(arguments: &Arguments) -> Result<bool, Failure> {
     let (file, payload) = payload(arguments.file.as_deref())?;
     arguments.card.check().map_err(|cause| Failure::Input(cause.to_string()))?;
+    arguments.mover.check().map_err(|cause| Failure::Input(cause.to_string()))?;
     arguments.check_routes().map_err(|cause| Failure::Input(cause.to_string()))?;
     let spec = arguments.host();
     spec.check().map_err(|cause| Failure::Input(cause.to_string()))?;
@@ -25,10 +25,7 @@ pub fn run(arguments: &Arguments) -> Result<bool, Failure> {
     let progress = bar(arguments.json);
     progress.set_message("starting the host");
     let host = Host::start_recorded(&spec, capture.as_ref().map(Capture::recorder))?;
-    if let Some(engine) = arguments.mover.engine() {
-        host.machine.start_engine(engine).context("cannot start the copy engine")?;
-    }
-    let _store = serve_store(&host, arguments.store.as_deref())?;
+    let _store = serve_store(&host, arguments.store.socket.as_deref())?;
     host.wait_connected()?;
 
     let asked = !arguments.route.is_empty();
