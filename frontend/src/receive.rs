@@ -2,7 +2,7 @@
 //!
 //! Everything that has come on all paths is gathered first, then handed over to be copied with one
 //! call, then delivered in the order of arrival. Nothing is delivered before its copy has
-//! succeeded (see [`flight`] for copies that take their time).
+//! succeeded (see `flight` for copies that take their time).
 //!
 //! **Order.** A flow that leaves the VF or netif does so when its frames lie where we will find
 //! them. So the channels' indices are read first, then netif's, and then the VF is emptied, netif
