@@ -5,4 +5,5 @@
 #![deny(missing_docs)]
 
 pub mod lab;
+pub mod loom_domain;
 pub mod loom_words;
