@@ -17,7 +17,7 @@ use xenvelope_switch::{MacAddress, Vlan};
 
 /// The way that is asked for between two guests.
 // The names are what the daemon's configuration says.
-#[cfg_attr(feature = "daemon", derive(serde::Deserialize), serde(rename_all = "kebab-case"))]
+#[cfg_attr(feature = "policy-files", derive(serde::Deserialize), serde(rename_all = "kebab-case"))]
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum PairRoute {
     /// The best that both sides can do: envelopes through the card if both have a VF, else
@@ -40,7 +40,7 @@ pub enum PairRoute {
 }
 
 /// The way that frames take for which a guest's table has no entry.
-#[cfg_attr(feature = "daemon", derive(serde::Deserialize), serde(rename_all = "kebab-case"))]
+#[cfg_attr(feature = "policy-files", derive(serde::Deserialize), serde(rename_all = "kebab-case"))]
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum DefaultRoute {
     /// The VF if there is one, else the driver domain.

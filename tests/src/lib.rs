@@ -4,5 +4,7 @@
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
+pub mod fuzz;
 pub mod lab;
+pub mod loom_domain;
 pub mod loom_words;

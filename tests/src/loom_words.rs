@@ -91,14 +91,19 @@ pub enum Weakness {
     NoVersions(usize),
     /// Of the stores of 64 bits after [`LoomWords::arm`] only so many are done: the side dies.
     DiesAfter(u32),
+    /// The word at this offset is looked at once: every later look gives what the first gave. So
+    /// is a second look missing that the protocol takes.
+    LooksOnce(usize),
 }
 
 /// One side's view of a [`LoomMemory`].
 pub struct LoomWords {
     memory: Arc<LoomMemory>,
-    weakness: Weakness,
+    weaknesses: [Weakness; 2],
     /// Stores of 64 bits since [`LoomWords::arm`].
     stores: Cell<Option<u32>>,
+    /// What the first look gave, for [`Weakness::LooksOnce`].
+    seen: Cell<Option<u64>>,
 }
 
 impl LoomWords {
@@ -109,7 +114,32 @@ impl LoomWords {
 
     /// A view of a side that does without something.
     pub fn weakened(memory: &Arc<LoomMemory>, weakness: Weakness) -> LoomWords {
-        LoomWords { memory: Arc::clone(memory), weakness, stores: Cell::new(None) }
+        LoomWords {
+            memory: Arc::clone(memory),
+            weaknesses: [weakness, Weakness::None],
+            stores: Cell::new(None),
+            seen: Cell::new(None),
+        }
+    }
+
+    /// The view of a side that does without something else too.
+    #[must_use]
+    pub fn and(mut self, weakness: Weakness) -> LoomWords {
+        self.weaknesses[1] = weakness;
+        self
+    }
+
+    fn lacks(&self, weakness: Weakness) -> bool {
+        self.weaknesses.contains(&weakness)
+    }
+
+    fn look(&self, at: usize, load: impl FnOnce() -> u64) -> u64 {
+        if !self.lacks(Weakness::LooksOnce(at)) {
+            return load();
+        }
+        let seen = self.seen.get().unwrap_or_else(load);
+        self.seen.set(Some(seen));
+        seen
     }
 
     /// From now on stores are counted for [`Weakness::DiesAfter`].
@@ -136,19 +166,13 @@ impl LoomWords {
     }
 
     fn loading(&self, at: usize, order: Ordering) -> Ordering {
-        match self.weakness {
-            Weakness::AcquireRelaxed(weak) if weak == at && order == Acquire => Relaxed,
-            Weakness::AllRelaxed => Relaxed,
-            _ => order,
-        }
+        let relaxed = order == Acquire && self.lacks(Weakness::AcquireRelaxed(at));
+        if relaxed || self.lacks(Weakness::AllRelaxed) { Relaxed } else { order }
     }
 
     fn storing(&self, at: usize, order: Ordering) -> Ordering {
-        match self.weakness {
-            Weakness::ReleaseRelaxed(weak) if weak == at && order == Release => Relaxed,
-            Weakness::AllRelaxed => Relaxed,
-            _ => order,
-        }
+        let relaxed = order == Release && self.lacks(Weakness::ReleaseRelaxed(at));
+        if relaxed || self.lacks(Weakness::AllRelaxed) { Relaxed } else { order }
     }
 }
 
@@ -158,7 +182,7 @@ impl Words for LoomWords {
     }
 
     fn load_u16(&self, at: usize, order: Ordering) -> u16 {
-        self.short(at).load(self.loading(at, order))
+        self.look(at, || self.short(at).load(self.loading(at, order)).into()) as u16
     }
 
     fn store_u16(&self, at: usize, value: u16, order: Ordering) {
@@ -166,11 +190,9 @@ impl Words for LoomWords {
     }
 
     fn compare_exchange_u16(&self, at: usize, current: u16, new: u16) -> Result<(), u16> {
-        let (success, failure) = match self.weakness {
-            Weakness::ExchangeRelaxed | Weakness::AllRelaxed => (Relaxed, Relaxed),
-            // For loom a sequentially consistent access is no more than this.
-            _ => (AcqRel, Acquire),
-        };
+        let relaxed = self.lacks(Weakness::ExchangeRelaxed) || self.lacks(Weakness::AllRelaxed);
+        // For loom a sequentially consistent access is no more than the latter.
+        let (success, failure) = if relaxed { (Relaxed, Relaxed) } else { (AcqRel, Acquire) };
         self.short(at).compare_exchange(current, new, success, failure).map(drop)
     }
 
@@ -184,7 +206,7 @@ impl Words for LoomWords {
 
     fn load_u64(&self, at: usize, order: Ordering) -> u64 {
         match self.word(at) {
-            Word::U64(word) => word.load(self.loading(at, order)),
+            Word::U64(word) => self.look(at, || word.load(self.loading(at, order))),
             _ => panic!("the word at {at} has not 64 bits"),
         }
     }
@@ -192,13 +214,16 @@ impl Words for LoomWords {
     fn store_u64(&self, at: usize, value: u64, order: Ordering) {
         let done = self.stores.get();
         self.stores.set(done.map(|done| done + 1));
-        let value = match self.weakness {
-            Weakness::DiesAfter(last) if done.is_some_and(|done| done >= last) => return,
-            Weakness::NoVersions(from) if at >= from => {
-                value & !0xFFFF | u64::from(value & 0xFFFF != 0)
+        let mut value = value;
+        for weakness in self.weaknesses {
+            match weakness {
+                Weakness::DiesAfter(last) if done.is_some_and(|done| done >= last) => return,
+                Weakness::NoVersions(from) if at >= from => {
+                    value = value & !0xFFFF | u64::from(value & 0xFFFF != 0);
+                }
+                _ => {}
             }
-            _ => value,
-        };
+        }
         match self.word(at) {
             Word::U64(word) => word.store(value, self.storing(at, order)),
             // A header that is cleared before anybody else sees it.
@@ -223,13 +248,13 @@ impl Words for LoomWords {
     }
 
     fn full_barrier(&self) {
-        if !matches!(self.weakness, Weakness::NoFullBarrier | Weakness::AllRelaxed) {
+        if !self.lacks(Weakness::NoFullBarrier) && !self.lacks(Weakness::AllRelaxed) {
             fence(SeqCst);
         }
     }
 
     fn read_barrier(&self) {
-        if self.weakness != Weakness::AllRelaxed {
+        if !self.lacks(Weakness::AllRelaxed) {
             fence(Acquire);
         }
     }

@@ -7,145 +7,17 @@
 //! **Bounds.** Two threads, one entry, one use, pages of 8 bytes; all executions, with any number
 //! of preemptions. Versions 1 and 2, full pages and sub-pages.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use loom::thread;
-use xenvelope_grant::entry::Extent;
+use xenvelope_grant::Words;
 use xenvelope_grant::seam::Access;
-use xenvelope_grant::table::{ENTRY_V1, ENTRY_V2, GrantTable};
-use xenvelope_grant::{DomId, GrantError, Gref, Words};
-use xenvelope_hypervisor_sim::machine::PageExtent;
-use xenvelope_hypervisor_sim::machine::grant_check::{
-    Acquired, ActiveEntry, GrantCheck, Purpose, Request,
-};
-use xenvelope_tests::loom_words::{LoomMemory, LoomWords, Weakness, caught, check};
+use xenvelope_tests::loom_domain::{Domain, KINDS, Kind, PAGE, PEER, REF, STRANGER, page};
+use xenvelope_tests::loom_words::{Weakness, caught, check};
 
-const OWNER: DomId = DomId(1);
-const PEER: DomId = DomId(2);
-const STRANGER: DomId = DomId(3);
-const REF: Gref = Gref(0);
-const FRAMES: u64 = 3;
-/// Bytes of a modelled page that are ever looked at.
-const PAGE: usize = 8;
 const OLD: [u8; PAGE] = [0x11; PAGE];
 const NEW: [u8; PAGE] = [0x22; PAGE];
 const LEAK: &str = "not the bytes that were granted";
-
-/// What is granted: frame 1, and what of it the version can express.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Kind {
-    V1,
-    V2,
-    V2SubPage,
-}
-
-const KINDS: [Kind; 3] = [Kind::V1, Kind::V2, Kind::V2SubPage];
-
-impl Kind {
-    fn extent(self, frame: u64) -> Extent {
-        match self {
-            Kind::V1 | Kind::V2 => Extent::FullPage { frame },
-            Kind::V2SubPage => Extent::SubPage { frame, offset: 0, length: PAGE as u16 },
-        }
-    }
-
-    fn seen(self, frame: u64) -> PageExtent {
-        match self {
-            Kind::V1 | Kind::V2 => PageExtent::whole(frame),
-            Kind::V2SubPage => PageExtent { frame, start: 0, length: PAGE as u16 },
-        }
-    }
-}
-
-/// A domain's table and pages.
-struct Domain {
-    kind: Kind,
-    entries: Arc<LoomMemory>,
-    status: Arc<LoomMemory>,
-    pages: Arc<LoomMemory>,
-}
-
-impl Domain {
-    fn new(kind: Kind) -> Domain {
-        let entries = LoomMemory::new().with_u16(0..4);
-        let entries = match kind {
-            Kind::V1 => entries.with_u32(4..ENTRY_V1),
-            Kind::V2 | Kind::V2SubPage => entries.with_u32(4..8).with_u64(8..ENTRY_V2),
-        };
-        Domain {
-            kind,
-            entries: entries.share(),
-            status: LoomMemory::new().with_u16(0..2).share(),
-            pages: LoomMemory::new().with_u32(0..FRAMES as usize * PAGE).share(),
-        }
-    }
-
-    fn owner(&self, weakness: Weakness) -> Owner {
-        let entries = LoomWords::weakened(&self.entries, weakness);
-        let table = match self.kind {
-            Kind::V1 => GrantTable::V1 { entries },
-            _ => GrantTable::V2 { entries, status: LoomWords::weakened(&self.status, weakness) },
-        };
-        Owner { kind: self.kind, table, pages: LoomWords::of(&self.pages) }
-    }
-
-    fn hypervisor(&self, weakness: Weakness) -> Hypervisor {
-        let entries = LoomWords::weakened(&self.entries, weakness);
-        let status = (self.kind != Kind::V1).then(|| LoomWords::weakened(&self.status, weakness));
-        Hypervisor {
-            check: GrantCheck::new(OWNER, FRAMES, entries, status),
-            active: ActiveEntry::IDLE,
-            pages: LoomWords::of(&self.pages),
-        }
-    }
-}
-
-struct Owner {
-    kind: Kind,
-    table: GrantTable<LoomWords>,
-    pages: LoomWords,
-}
-
-impl Owner {
-    fn grant(&self, frame: u64, to: DomId, access: Access) {
-        self.table.grant(REF, to, self.kind.extent(frame), access).expect("a free entry");
-    }
-
-    fn write(&self, frame: u64, bytes: [u8; PAGE]) {
-        self.pages.copy_in(frame as usize * PAGE, &bytes);
-    }
-
-    fn read(&self, frame: u64) -> [u8; PAGE] {
-        let mut bytes = [0; PAGE];
-        self.pages.copy_out(frame as usize * PAGE, &mut bytes);
-        bytes
-    }
-}
-
-struct Hypervisor {
-    check: GrantCheck<LoomWords>,
-    active: ActiveEntry,
-    pages: LoomWords,
-}
-
-impl Hypervisor {
-    /// One copy for `PEER`: what is done with the page is done while it is pinned.
-    fn copy<R>(
-        &mut self,
-        access: Access,
-        body: impl FnOnce(&LoomWords, PageExtent) -> R,
-    ) -> Result<R, GrantError> {
-        let purpose = Purpose::Copy { transitive: true };
-        let request = Request { grantee: PEER, access, purpose };
-        let Acquired::Extent(extent) = self.check.acquire(&mut self.active, REF, request)? else {
-            panic!("nothing transitive was granted");
-        };
-        let result = body(&self.pages, extent);
-        self.check.release(&mut self.active, REF, access);
-        Ok(result)
-    }
-}
 
 /// The owner sends a page and wants it back without a done, to use it for something else.
 fn send(kind: Kind, owner: Weakness, hypervisor: Weakness) {
@@ -156,9 +28,7 @@ fn send(kind: Kind, owner: Weakness, hypervisor: Weakness) {
         // It fails, or sees what was granted and nothing else.
         let _ = hypervisor.copy(Access::Read, |pages, extent| {
             assert_eq!(extent, kind.seen(1), "{LEAK}");
-            let mut bytes = [0; PAGE];
-            pages.copy_out(PAGE, &mut bytes);
-            assert_eq!(bytes, OLD, "{LEAK}");
+            assert_eq!(page(pages, 1), OLD, "{LEAK}");
         });
     });
     owner.write(1, OLD);
@@ -239,7 +109,7 @@ fn a_revoke_fails_while_a_copy_is_under_way() {
             });
             assert_eq!(copied, Ok(()));
             assert_eq!(owner.table.revoke(REF), Ok(()));
-            let flags = LoomWords::of(&domain.entries).load_u16(0, Relaxed);
+            let flags = domain.entries().load_u16(0, Relaxed);
             assert_eq!(flags, 0, "nothing of the entry is left");
         });
     }
@@ -259,6 +129,19 @@ fn a_hypervisor_that_looks_at_the_flags_without_acquire_is_caught() {
     for kind in [Kind::V2, Kind::V2SubPage] {
         caught(None, LEAK, move || grant_again(kind, Weakness::None, Weakness::AcquireRelaxed(0)));
     }
+}
+
+#[test]
+fn a_hypervisor_that_does_not_look_again_is_caught() {
+    // In version 2 at the flags, after it has set the status. In version 1 at the domid, after it
+    // has exchanged the flags.
+    for kind in [Kind::V2, Kind::V2SubPage] {
+        let weak = Weakness::LooksOnce(0);
+        caught(None, LEAK, move || send(kind, Weakness::None, weak));
+        caught(None, LEAK, move || grant_again(kind, Weakness::None, weak));
+    }
+    let weak = Weakness::LooksOnce(2);
+    caught(None, LEAK, move || grant_again(Kind::V1, Weakness::None, weak));
 }
 
 #[test]

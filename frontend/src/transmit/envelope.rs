@@ -154,12 +154,8 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
 
     /// Whether the table says something else of the destination than it did.
     pub(super) fn changed(&self, entry: &Entry, vid: u16) -> bool {
-        let Some(table) = &self.table else {
-            return true;
-        };
-        // The grant before the second look.
-        table.reader.barrier();
-        table.reader.lookup(entry.mac, vid).is_none_or(|now| now.peer != entry.peer)
+        let table = self.table.as_ref();
+        !table.is_some_and(|table| table.reader.still_leads_to(entry.peer, entry.mac, vid))
     }
 
     pub(super) fn open_envelope(

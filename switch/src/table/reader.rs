@@ -2,7 +2,7 @@
 
 use core::sync::atomic::Ordering::{Acquire, Relaxed};
 
-use xenvelope_grant::Words;
+use xenvelope_grant::{Peer, Words};
 
 use super::entry::{Entry, may_be};
 use super::{
@@ -102,10 +102,12 @@ impl<W: Words> TableReader<W> {
         self.words.load_u64(EPOCH_AT, Acquire)
     }
 
-    /// A full barrier: between granting to a peer and looking its entry up once more. The second
-    /// look is then not done before the grant is visible, so an entry that was taken out between
-    /// the first look and the grant is missed, and the grant revoked.
-    pub fn barrier(&self) {
+    /// The second look, after granting to a peer that the first look gave: whether the table
+    /// still leads to it. It is not done before the grant is visible, so an entry that was taken
+    /// out between the first look and the grant is missed, and the grant must be revoked.
+    pub fn still_leads_to(&self, peer: Peer, mac: MacAddress, vid: u16) -> bool {
+        // The grant before the look. The writer takes the entry out, and then a barrier too.
         self.words.full_barrier();
+        self.lookup(mac, vid).is_some_and(|entry| entry.peer == peer)
     }
 }

@@ -214,7 +214,7 @@ proptest! {
             prop_assert!(memory.loads() <= 4 * MAX_EXAMINED);
             reader.heartbeat();
             reader.epoch();
-            reader.barrier();
+            reader.still_leads_to(Peer { domid: DomId(1), incarnation: 1 }, MacAddress(wanted), vid);
             prop_assert!(reader.default_route() <= super::MAX_CHANNEL);
         }
     }

@@ -1,0 +1,4 @@
+//! The harness `xenvelope_tests::fuzz::guest_configuration` under libFuzzer.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| xenvelope_tests::fuzz::guest_configuration(data));
