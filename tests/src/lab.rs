@@ -1,13 +1,17 @@
 //! A host without threads: everybody is polled in turn, by a clock that the test moves. What
 //! happens is the same each time, and a test can stop anybody at any point.
 
+mod bystanders;
 pub mod envelopes;
 mod fake_backend;
 mod frames;
 mod hooked;
+
 mod hostile;
 mod random;
+mod raw_netif;
 mod restart;
+mod shifting;
 pub mod stock;
 mod toolstack;
 
@@ -23,18 +27,21 @@ use xenvelope_hypervisor_sim::machine::{Costs, Domain, DomainOptions, GrantVersi
 use xenvelope_hypervisor_sim::nic::{CardPort, DomainPort, Nic, NicConfig};
 use xenvelope_switch::MacAddress;
 
+pub use bystanders::Bystanders;
 pub use fake_backend::FakeBackend;
-pub use frames::{TEST_TYPE, frame, frame_tagged, numbered, numbers_from, payload};
+pub use frames::{TEST_TYPE, frame, frame_tagged, numbered, numbers_from, payload, tcp_frame};
 pub use hooked::{Hooked, Hooks};
-pub use hostile::{HostileGuest, steal};
+pub use hostile::{HostileGuest, RX_LAYOUT, TX_LAYOUT, steal};
 pub use random::{Random, seed};
+pub use raw_netif::RawGuest;
+pub use shifting::Shifting;
 pub use stock::{StockGuest, StockPlan};
 pub use toolstack::{make_vif, remove_vif};
 
 /// The frontend of the lab's guests.
 pub type LabFrontend = Frontend<Hooked, DomainPort>;
 /// The backend of the lab.
-pub type LabBackend = Backend<Domain, DomainPort, CardAgent>;
+pub type LabBackend = Backend<Hooked, DomainPort, CardAgent>;
 
 /// Every way that the frames of a pair can take.
 pub const ROUTES: [PairRoute; 5] = [
@@ -132,6 +139,8 @@ pub struct Lab {
     pub backend: LabBackend,
     /// How it is set up.
     pub backend_config: xenvelope_backend::Config,
+    /// Faults and changes at chosen points of the backend's.
+    pub backend_hooks: Hooks,
     /// The backend is not polled.
     pub backend_asleep: bool,
     /// The card does nothing.
@@ -191,12 +200,14 @@ impl Lab {
         let nic = Nic::new(NicConfig { tx_ring: 128, rx_ring: 256, ..nic }).expect("a card");
         let uplink = nic.assign(CardPort::Pf, &dom0).expect("the PF");
         let card = CardAgent::of(&nic, vfs_held_by, &dom0);
-        let backend =
-            Backend::new(dom0.clone(), backend_config, Some(uplink), card).expect("a backend");
+        let backend_hooks = Hooks::default();
+        let host = Hooked::new(dom0.clone(), backend_hooks.clone());
+        let backend = Backend::new(host, backend_config, Some(uplink), card).expect("a backend");
         Lab {
             guests: Vec::new(),
             backend,
             backend_config,
+            backend_hooks,
             backend_asleep: false,
             nic_asleep: false,
             dom0,

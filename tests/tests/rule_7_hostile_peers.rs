@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 use xenvelope_backend::PairRoute;
 use xenvelope_frontend::{Config, DropReason, Link};
-use xenvelope_grant::netif::{RxResponse, TxFlags, TxRequest, TxResponse};
+use xenvelope_grant::netif::{RxResponse, TxRequest, TxResponse};
 use xenvelope_grant::seam::{Granter as _, Segment};
 use xenvelope_grant::xenbus::{Transaction, XenbusState, key};
 use xenvelope_grant::{DomId, Gref};
@@ -26,95 +26,43 @@ fn others_go_on(lab: &mut Lab) {
     assert_eq!(lab.guests[0].frontend.link(), Link::Up);
 }
 
-/// Hangs on `pending` in the ring.
+/// Hangs on `pending` in the ring. (netif's own rings: `hostile/frontend_to_backend/xsa_39.rs`.)
 #[test]
-fn a_guest_whose_request_index_runs_ahead_is_closed_and_others_go_on() {
-    for which in 0..2 {
-        let (mut lab, hostile) = switched();
-        match which {
-            0 => HostileGuest::overrun(hostile.tx.words(), 0),
-            _ => HostileGuest::overrun(hostile.send.words(), channel::LAYOUT.req_prod),
-        }
-        lab.steps(10);
-        assert!(hostile.is_closed(), "ring {which}");
-        assert_eq!(lab.backend.counters().closed_hostile, 1);
-        others_go_on(&mut lab);
-    }
+fn a_guest_whose_envelope_index_runs_ahead_is_closed_and_others_go_on() {
+    let (mut lab, hostile) = switched();
+    HostileGuest::overrun(hostile.send.words(), channel::LAYOUT.req_prod);
+    lab.steps(10);
+    assert!(hostile.is_closed());
+    assert_eq!(lab.backend.counters().closed_hostile, 1);
+    others_go_on(&mut lab);
 }
 
 /// Hangs on the backend closing an interface whose receive side is broken, too.
 #[test]
-fn a_guest_that_breaks_the_rings_that_it_receives_on_is_closed_and_others_go_on() {
-    for which in 0..2 {
-        let (mut lab, hostile) = switched();
-        match which {
-            0 => HostileGuest::overrun(hostile.rx.words(), 0),
-            _ => HostileGuest::overrun(hostile.receive.words(), channel::LAYOUT.rsp_prod),
-        }
-        for _ in 0..70 {
-            for _ in 0..2 {
-                lab.guests[0].send(&frame(mac(9), mac(0), &[1; 60]));
-            }
-            lab.guests[1].send(&frame(xenvelope_switch::MacAddress::BROADCAST, mac(1), &[1; 60]));
-            lab.steps(1);
-        }
-        lab.guests[0].take_received();
-        others_go_on(&mut lab);
-        assert!(hostile.is_closed(), "ring {which}");
-    }
-}
-
-fn cut_short(guest: &mut HostileGuest) {
-    let flags = TxFlags::MORE_DATA.bits();
-    let _ = guest.tx.push(&TxRequest { gref: 8, offset: 0, flags, id: 0, size: 100 });
-    let _ = guest.tx.publish();
-}
-
-/// Hangs on `take_from_guests` closing all that are hostile, not the last one.
-#[test]
-fn two_guests_that_break_netif_at_the_same_time_are_both_closed() {
-    let (mut lab, mut one) = switched();
-    let mut two = HostileGuest::connect(&mut lab, mac(10));
-    cut_short(&mut one);
-    cut_short(&mut two);
-    lab.steps(10);
-    assert!(two.is_closed());
-    assert!(one.is_closed());
-    others_go_on(&mut lab);
-}
-
-/// Hangs on `Frontend::collect`: an index that runs ahead ends the connection.
-#[test]
-fn a_driver_domain_whose_index_runs_ahead_loses_the_connection() {
-    for which in 0..3 {
-        let mut fake = FakeBackend::new(Config::default(), GrantVersion::V2);
-        match which {
-            0 => HostileGuest::overrun(fake.rx.words(), 8),
-            1 => HostileGuest::overrun(fake.tx.words(), 8),
-            _ => HostileGuest::overrun(fake.send.words(), channel::LAYOUT.req_prod),
-        }
-        fake.step();
-        fake.step();
-        assert_eq!(fake.guest.frontend.link(), Link::Closed, "ring {which}");
-        assert!(fake.guest.received.is_empty());
-    }
-}
-
-/// Hangs on `checked` in netif's receiver.
-#[test]
-fn a_driver_domain_that_puts_a_frame_outside_its_page_loses_the_connection() {
-    for (offset, status) in [(4000, 200), (4096, 60), (0xFFFF, 60)] {
-        let mut fake = FakeBackend::new(Config::default(), GrantVersion::V2);
-        // A header that would be taken, in the page and in the next one.
+fn a_guest_that_breaks_the_ring_that_it_gets_envelopes_by_is_closed_and_others_go_on() {
+    let (mut lab, hostile) = switched();
+    HostileGuest::overrun(hostile.receive.words(), channel::LAYOUT.rsp_prod);
+    for _ in 0..70 {
         for _ in 0..2 {
-            let id = fake.rx.pop().id;
-            let _ = fake.rx.push(&RxResponse { id, offset, flags: 0, status });
+            lab.guests[0].send(&frame(mac(9), mac(0), &[1; 60]));
         }
-        let _ = fake.rx.publish();
-        fake.step();
-        assert_eq!(fake.guest.frontend.link(), Link::Closed, "{status} bytes at {offset}");
-        assert!(fake.guest.received.is_empty());
+        lab.steps(1);
     }
+    lab.guests[0].take_received();
+    others_go_on(&mut lab);
+    assert!(hostile.is_closed());
+}
+
+/// Hangs on `Frontend::collect`: an index that runs ahead ends the connection. (netif's own
+/// rings: `hostile/backend_to_frontend/netfront_goes_broken.rs`.)
+#[test]
+fn a_driver_domain_whose_envelope_index_runs_ahead_loses_the_connection() {
+    let mut fake = FakeBackend::new(Config::default(), GrantVersion::V2);
+    HostileGuest::overrun(fake.send.words(), channel::LAYOUT.req_prod);
+    fake.step();
+    fake.step();
+    assert_eq!(fake.guest.frontend.link(), Link::Closed);
+    assert!(fake.guest.received.is_empty());
 }
 
 /// Hangs on each operation's own status in `copy_and_deliver`.

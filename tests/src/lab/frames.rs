@@ -24,6 +24,16 @@ pub fn frame_tagged(
     bytes
 }
 
+/// A frame of TCP over IPv4, of `length` bytes, with a blank checksum.
+pub fn tcp_frame(destination: MacAddress, source: MacAddress, length: usize) -> Vec<u8> {
+    let mut bytes = [&destination.0[..], &source.0, &[8, 0]].concat();
+    bytes.resize(length, 7);
+    bytes[14..54].fill(0);
+    (bytes[14], bytes[23], bytes[46]) = (0x45, 6, 0x50);
+    bytes[16..18].copy_from_slice(&(length as u16 - 14).to_be_bytes());
+    bytes
+}
+
 /// What follows the header of an untagged frame.
 pub fn payload(frame: &[u8]) -> &[u8] {
     frame.get(14..).unwrap_or(&[])

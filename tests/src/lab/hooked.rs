@@ -1,4 +1,4 @@
-//! A domain whose granting a test can step into.
+//! A domain whose granting, copying and waiting a test can step into.
 
 use std::cell::{Cell, RefCell};
 use std::ops::Range;
@@ -23,6 +23,10 @@ pub struct Hooks {
     after_grant: Rc<RefCell<Option<Hook>>>,
     fail_revokes: Rc<Cell<bool>>,
     revokes: Rc<Cell<u64>>,
+    before_copy: Rc<RefCell<Option<Hook>>>,
+    after_unmask: Rc<RefCell<Option<Hook>>>,
+    connected: Rc<RefCell<Vec<(DomId, PortId)>>>,
+    stale: Rc<RefCell<Vec<PortId>>>,
 }
 
 impl Hooks {
@@ -36,9 +40,41 @@ impl Hooks {
         self.fail_revokes.set(fail);
     }
 
+    /// Called right before each call for copies.
+    pub fn before_copy(&self, hook: impl FnMut() + 'static) {
+        *self.before_copy.borrow_mut() = Some(Box::new(hook));
+    }
+
+    /// Called right after each port may fire again.
+    pub fn after_unmask(&self, hook: impl FnMut() + 'static) {
+        *self.after_unmask.borrow_mut() = Some(Box::new(hook));
+    }
+
+    /// The ports that were connected to a peer's.
+    pub fn connected_to(&self, peer: DomId) -> Vec<PortId> {
+        let connected = self.connected.borrow();
+        connected.iter().filter(|(of, _)| *of == peer).map(|(_, port)| *port).collect()
+    }
+
+    /// The next `wait` reports this port, too: an event that was queued before the port closed.
+    pub fn report(&self, port: PortId) {
+        self.stale.borrow_mut().push(port);
+    }
+
+    /// Whether `wait` has reported all that it was to report.
+    pub fn all_reported(&self) -> bool {
+        self.stale.borrow().is_empty()
+    }
+
     /// How many buffers were to be taken back so far.
     pub fn revokes(&self) -> u64 {
         self.revokes.get()
+    }
+}
+
+fn call(hook: &RefCell<Option<Hook>>) {
+    if let Some(hook) = &mut *hook.borrow_mut() {
+        hook();
     }
 }
 
@@ -86,9 +122,7 @@ impl Granter for Hooked {
         access: Access,
     ) -> Result<GrantedBuffer, Refused<FrameBuffer>> {
         let out = self.domain.grant(buffer, to, used, access)?;
-        if let Some(hook) = &mut *self.hooks.after_grant.borrow_mut() {
-            hook();
-        }
+        call(&self.hooks.after_grant);
         Ok(out)
     }
     fn segments<'a>(&self, out: &'a GrantedBuffer) -> &'a [Segment] {
@@ -140,6 +174,7 @@ impl Granter for Hooked {
 
 impl Copier for Hooked {
     fn copy(&self, ops: &mut [CopyOp], buffers: &mut [FrameBuffer]) -> Result<(), CallFailed> {
+        call(&self.hooks.before_copy);
         self.domain.copy(ops, buffers)
     }
     fn submit(&self, batch: &mut CopyBatch<FrameBuffer>) -> Submitted {
@@ -183,7 +218,9 @@ impl Events for Hooked {
         self.domain.listen(peer)
     }
     fn connect(&self, peer: DomId, remote: u32) -> Result<Port, EventError> {
-        self.domain.connect(peer, remote)
+        let port = self.domain.connect(peer, remote)?;
+        self.hooks.connected.borrow_mut().push((peer, self.domain.id(&port)));
+        Ok(port)
     }
     fn id(&self, port: &Port) -> PortId {
         self.domain.id(port)
@@ -192,10 +229,17 @@ impl Events for Hooked {
         self.domain.notify(port);
     }
     fn wait(&self, out: &mut [PortId], until: Instant) -> usize {
-        self.domain.wait(out, until)
+        let count = self.domain.wait(out, until);
+        let mut stale = self.hooks.stale.borrow_mut();
+        let room = stale.len().min(out.len() - count);
+        for (place, port) in out[count..].iter_mut().zip(stale.drain(..room)) {
+            *place = port;
+        }
+        count + room
     }
     fn unmask(&self, port: &Port) {
         self.domain.unmask(port);
+        call(&self.hooks.after_unmask);
     }
 }
 

@@ -90,7 +90,11 @@ impl HostileGuest {
         guest
     }
 
-    fn shake_hands(
+    /// The handshake from Initialising on, by a domain that may have been connected before.
+    ///
+    /// # Panics
+    /// As [`HostileGuest::connect`].
+    pub fn shake_hands(
         lab: &mut Lab,
         domain: Domain,
         mac: MacAddress,

@@ -6,7 +6,7 @@ use xenvelope_grant::xenbus::PATH_MAX;
 use xenvelope_hypervisor_sim::host::CardAgent;
 use xenvelope_hypervisor_sim::nic::CardPort;
 
-use super::{Lab, LabBackend};
+use super::{Hooked, Lab, LabBackend};
 
 impl Lab {
     /// The process is killed: nothing is said to anybody, its ports close and what it had mapped
@@ -50,6 +50,7 @@ impl Lab {
         uplink: Option<xenvelope_hypervisor_sim::nic::DomainPort>,
     ) -> LabBackend {
         let card = CardAgent::new(&self.nic);
-        Backend::new(self.dom0.clone(), config, uplink, card).expect("a backend")
+        let host = Hooked::new(self.dom0.clone(), self.backend_hooks.clone());
+        Backend::new(host, config, uplink, card).expect("a backend")
     }
 }

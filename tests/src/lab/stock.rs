@@ -70,7 +70,8 @@ pub struct StockQueue {
     /// The receive ring.
     pub rx: Front<SharedPages, RxRequest, RxResponse>,
     area: PageArea,
-    ports: Vec<Port>,
+    /// Its ports: one, or one for each ring.
+    pub ports: Vec<Port>,
     /// What is to be answered, in order: an id, or nothing for an extra info; and the grant.
     sent: VecDeque<(Option<u16>, Option<GrantedBuffer>)>,
     /// Answers that were errors.
