@@ -25,7 +25,7 @@ use xenvelope_switch::MacAddress;
 
 pub use fake_backend::FakeBackend;
 pub use frames::{TEST_TYPE, frame, frame_tagged, numbered, numbers_from, payload};
-pub use hooked::{Hooked, Hooks};
+pub use hooked::{Hooked, Hooks, Uncopied};
 pub use hostile::{HostileGuest, steal};
 pub use random::{Random, seed};
 pub use stock::{StockGuest, StockPlan};

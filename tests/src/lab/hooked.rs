@@ -9,7 +9,7 @@ use xenvelope_grant::seam::{
     Host, Instant, Lacks, Mechanism, MechanismError, NoBuffer, Pinned, PortId, Refused, Segment,
     Share, Store, StoreError, Submitted, WatchEvent,
 };
-use xenvelope_grant::{DomId, GrantError, Gref, Peer};
+use xenvelope_grant::{DomId, GrantError, Gref, Peer, Status};
 use xenvelope_hypervisor_sim::machine::{
     Domain, FrameBuffer, GrantedBuffer, PageArea, Port, SharedPages,
 };
@@ -17,12 +17,22 @@ use xenvelope_hypervisor_sim::machine::{
 /// What a test does at the point that it is called at.
 type Hook = Box<dyn FnMut()>;
 
+/// What becomes of copies that the hypervisor does not carry out, and says that it has.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Uncopied {
+    /// Nobody writes their statuses.
+    Unsaid,
+    /// Their statuses are this.
+    Said(i16),
+}
+
 /// What happens at chosen points. Clones are the same hooks.
 #[derive(Clone, Default)]
 pub struct Hooks {
     after_grant: Rc<RefCell<Option<Hook>>>,
     fail_revokes: Rc<Cell<bool>>,
     revokes: Rc<Cell<u64>>,
+    uncopied: Rc<Cell<Option<Uncopied>>>,
 }
 
 impl Hooks {
@@ -34,6 +44,11 @@ impl Hooks {
     /// From now on revoking fails, or no longer does: the peer is inside.
     pub fn fail_revokes(&self, fail: bool) {
         self.fail_revokes.set(fail);
+    }
+
+    /// From now on batches that are handed over are left as they are, or no longer are.
+    pub fn leave_copies(&self, uncopied: Option<Uncopied>) {
+        self.uncopied.set(uncopied);
     }
 
     /// How many buffers were to be taken back so far.
@@ -143,7 +158,13 @@ impl Copier for Hooked {
         self.domain.copy(ops, buffers)
     }
     fn submit(&self, batch: &mut CopyBatch<FrameBuffer>) -> Submitted {
-        self.domain.submit(batch)
+        let Some(uncopied) = self.hooks.uncopied.get() else {
+            return self.domain.submit(batch);
+        };
+        if let Uncopied::Said(code) = uncopied {
+            batch.ops.iter_mut().for_each(|op| op.status = Status(code));
+        }
+        Submitted::Finished(Ok(()))
     }
     fn finished(
         &self,
