@@ -11,6 +11,17 @@ use anyhow::{Context as _, Result, bail, ensure};
 const HANGS: Duration = Duration::from_secs(60);
 /// Address space of a test, in KiB: a mutation may make something grow without a bound.
 const MEMORY_KIB: &str = "12582912";
+/// The packages that mutations are in, and those that are built of them.
+const OURS: [&str; 8] = [
+    "xenvelope-backend",
+    "xenvelope-frontend",
+    "xenvelope-grant",
+    "xenvelope-hypervisor-sim",
+    "xenvelope-service",
+    "xenvelope-switch",
+    "xenvelope-tests",
+    "xenvelope-xen",
+];
 /// How often a test is looked at.
 const LOOK: Duration = Duration::from_millis(10);
 
@@ -57,6 +68,10 @@ impl Trials {
             .args(["--message-format", "json-render-diagnostics", "--color", "never"])
             .current_dir(&self.root)
             .env("CARGO_TARGET_DIR", &self.target)
+            // Our own crates are built anew for each mutation, what they depend on once.
+            .args(OURS.iter().flat_map(|name| {
+                ["--config".to_owned(), format!("profile.dev.package.{name}.opt-level=0")]
+            }))
             .env("CARGO_PROFILE_DEV_OPT_LEVEL", "1")
             .env("CARGO_PROFILE_DEV_DEBUG", "0")
             .env("CARGO_INCREMENTAL", "1")
