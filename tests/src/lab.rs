@@ -30,7 +30,7 @@ use xenvelope_switch::MacAddress;
 pub use bystanders::Bystanders;
 pub use fake_backend::FakeBackend;
 pub use frames::{TEST_TYPE, frame, frame_tagged, numbered, numbers_from, payload, tcp_frame};
-pub use hooked::{Hooked, Hooks};
+pub use hooked::{Hooked, Hooks, Uncopied};
 pub use hostile::{HostileGuest, RX_LAYOUT, TX_LAYOUT, steal};
 pub use random::{Random, seed};
 pub use raw_netif::RawGuest;

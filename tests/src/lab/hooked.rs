@@ -9,13 +9,22 @@ use xenvelope_grant::seam::{
     Host, Instant, Lacks, Mechanism, MechanismError, NoBuffer, Pinned, PortId, Refused, Segment,
     Share, Store, StoreError, Submitted, WatchEvent,
 };
-use xenvelope_grant::{DomId, GrantError, Gref, Peer};
+use xenvelope_grant::{DomId, GrantError, Gref, Peer, Status};
 use xenvelope_hypervisor_sim::machine::{
     Domain, FrameBuffer, GrantedBuffer, PageArea, Port, SharedPages,
 };
 
 /// What a test does at the point that it is called at.
 type Hook = Box<dyn FnMut()>;
+
+/// What becomes of copies that the hypervisor does not carry out, and says that it has.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Uncopied {
+    /// Nobody writes their statuses.
+    Unsaid,
+    /// Their statuses are this.
+    Said(i16),
+}
 
 /// What happens at chosen points. Clones are the same hooks.
 #[derive(Clone, Default)]
@@ -27,6 +36,7 @@ pub struct Hooks {
     after_unmask: Rc<RefCell<Option<Hook>>>,
     connected: Rc<RefCell<Vec<(DomId, PortId)>>>,
     stale: Rc<RefCell<Vec<PortId>>>,
+    uncopied: Rc<Cell<Option<Uncopied>>>,
 }
 
 impl Hooks {
@@ -64,6 +74,11 @@ impl Hooks {
     /// Whether `wait` has reported all that it was to report.
     pub fn all_reported(&self) -> bool {
         self.stale.borrow().is_empty()
+    }
+
+    /// From now on batches that are handed over are left as they are, or no longer are.
+    pub fn leave_copies(&self, uncopied: Option<Uncopied>) {
+        self.uncopied.set(uncopied);
     }
 
     /// How many buffers were to be taken back so far.
@@ -178,7 +193,13 @@ impl Copier for Hooked {
         self.domain.copy(ops, buffers)
     }
     fn submit(&self, batch: &mut CopyBatch<FrameBuffer>) -> Submitted {
-        self.domain.submit(batch)
+        let Some(uncopied) = self.hooks.uncopied.get() else {
+            return self.domain.submit(batch);
+        };
+        if let Uncopied::Said(code) = uncopied {
+            batch.ops.iter_mut().for_each(|op| op.status = Status(code));
+        }
+        Submitted::Finished(Ok(()))
     }
     fn finished(
         &self,
