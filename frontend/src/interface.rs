@@ -20,7 +20,7 @@ use crate::connect::{Control, TableRefs};
 use crate::counters::Counters;
 use crate::direct::Direct;
 use crate::netfront::{NetifError, NetifOffloads, Receiver, Transmitter};
-use crate::peers::{Flow, Peers, Staged};
+use crate::peers::{Flow, PeerHash, Peers, Staged};
 use crate::receive::{Batch, Flights, Received};
 use crate::transmit::OpenEnvelope;
 
@@ -163,7 +163,7 @@ pub struct Frontend<H: Hypervisor, N: NicPort<Buf = H::Buf>> {
     pub(crate) peers: Peers<H>,
     pub(crate) default_flow: Flow<H::Buf>,
     /// Who an address belonged to when it last had an entry.
-    pub(crate) last_peer: hashbrown::HashMap<(MacAddress, u16), Peer>,
+    pub(crate) last_peer: hashbrown::HashMap<(MacAddress, u16), Peer, PeerHash>,
     pub(crate) outbox: VecDeque<Staged<H::Buf>>,
     pub(crate) inbox: VecDeque<Received<H::Buf>>,
     pub(crate) batch: Batch<H>,
@@ -209,7 +209,7 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
             vf_told: false,
             peers: Peers::default(),
             default_flow: Flow::default(),
-            last_peer: hashbrown::HashMap::new(),
+            last_peer: hashbrown::HashMap::default(),
             outbox: VecDeque::with_capacity(OUTBOX),
             inbox: VecDeque::with_capacity(INBOX),
             batch: Batch::default(),

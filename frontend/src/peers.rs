@@ -148,12 +148,17 @@ impl<G: Granter + Host> PeerState<G> {
     }
 }
 
+/// How peers are hashed. Their keys come from the manager, so nobody can choose them to collide,
+/// and in what order they are looked at must not hang on where the process lies in memory: who
+/// runs a frontend twice with the same input sees the same.
+pub(crate) type PeerHash = foldhash::fast::FixedState;
+
 /// All peers.
-pub struct Peers<G: Granter>(hashbrown::HashMap<Peer, PeerState<G>>);
+pub struct Peers<G: Granter>(hashbrown::HashMap<Peer, PeerState<G>, PeerHash>);
 
 impl<G: Granter> Default for Peers<G> {
     fn default() -> Self {
-        Peers(hashbrown::HashMap::new())
+        Peers(hashbrown::HashMap::default())
     }
 }
 

@@ -245,6 +245,19 @@ impl Machine {
         Ok(self.engine.set(CopyEngine::start(costs)?).is_ok())
     }
 
+    /// As [`Machine::start_engine`], but nothing is copied before
+    /// [`Machine::step_engine`] is called: for a host that is driven step by step, in which no
+    /// thread and no clock may decide what happens.
+    pub fn start_engine_by_hand(&self) -> bool {
+        self.engine.set(CopyEngine::by_hand()).is_ok()
+    }
+
+    /// Has the engine of [`Machine::start_engine_by_hand`] copy the batch that was handed over
+    /// first. Whether there was one.
+    pub fn step_engine(&self) -> bool {
+        self.engine.get().is_some_and(CopyEngine::carry_out_one)
+    }
+
     /// From now on grant copy calls fail as a whole, or no longer do: for tests of what is
     /// believed then.
     pub fn fail_copy_calls(&self, fail: bool) {

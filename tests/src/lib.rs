@@ -8,3 +8,4 @@ pub mod fuzz;
 pub mod lab;
 pub mod loom_domain;
 pub mod loom_words;
+pub mod simulation;

@@ -102,6 +102,25 @@ impl CopyEngine {
     }
 
     /// A domain hands a batch over.
+    /// Without a thread and without time: whoever drives the host has it copy
+    /// ([`CopyEngine::carry_out_one`]).
+    pub(super) fn by_hand() -> CopyEngine {
+        CopyEngine { shared: Arc::default(), thread: None }
+    }
+
+    /// Copies the batch that was handed over first. Only for one that has no thread. Whether there
+    /// was one.
+    pub(super) fn carry_out_one(&self) -> bool {
+        if self.thread.is_some() {
+            return false;
+        }
+        let job = lock(&self.shared.queue).jobs.pop_front();
+        let Some(job) = job else { return false };
+        job.domain.copies.carry_out(job.ticket, &job.domain);
+        job.domain.queue.call_attention();
+        true
+    }
+
     pub(super) fn submit(&self, by: &Domain, batch: &mut CopyBatch<FrameBuffer>) -> Submitted {
         let caller = &by.state;
         let Some(slot) = caller.copies.free() else {
