@@ -13,8 +13,6 @@ use xenvelope_tests::simulation::{Outcome, Run};
 
 /// Seeds that failed once, with what was wrong: they run first.
 const KEPT: &str = include_str!("../../seeds/simulate.txt");
-/// After so many seeds that failed the rest is not run.
-const MOST_FAILURES: u64 = 5;
 
 /// Runs whole hosts in virtual time, each from a seed: guests, backend, card and store by their
 /// real code, with crashes, losses and errors. The same seed always does the same.
@@ -38,8 +36,14 @@ struct Arguments {
     #[arg(long, value_name = "FAULT", value_parser = fault)]
     without: Vec<Fault>,
     /// Prints what each seed means, and the last of what happened in it.
+    #[arg(long, value_name = "LINES", num_args = 0..=1, default_missing_value = "400")]
+    trace: Option<usize>,
+    /// Leaves failures as they are, and does not look for the smallest run that fails so.
     #[arg(long)]
-    trace: bool,
+    no_shrink: bool,
+    /// After so many seeds that failed the rest is not run.
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..))]
+    failures: u64,
     /// Leaves out the seeds that failed once.
     #[arg(long)]
     no_kept: bool,
@@ -69,20 +73,20 @@ fn main() -> ExitCode {
     let mut report = Report::default();
     let (mut failures, mut said) = (0, Instant::now());
     for seed in kept.iter().copied().chain(arguments.first_seed..=last) {
-        if time.is_some_and(|time| begun.elapsed() >= time) || failures >= MOST_FAILURES {
+        if time.is_some_and(|time| begun.elapsed() >= time) || failures >= arguments.failures {
             break;
         }
-        let keep = if arguments.trace { 400 } else { 0 };
+        let keep = arguments.trace.unwrap_or(0);
         let without = arguments.without.clone();
         let run = Run { without, keep, ..Run::new(seed, arguments.steps) };
         let outcome = run.outcome();
         report.add(&outcome);
-        if arguments.trace {
+        if arguments.trace.is_some() {
             trace(&run, &outcome);
         }
         if outcome.violation.is_some() {
             failures += 1;
-            tell(&run, &outcome);
+            tell(&run, &outcome, !arguments.no_shrink);
         }
         if std::io::stderr().is_terminal() && said.elapsed() > Duration::from_secs(5) {
             said = Instant::now();
@@ -111,10 +115,13 @@ fn trace(run: &Run, outcome: &Outcome) {
 }
 
 /// Says what did not hold, as small as it can be made.
-fn tell(run: &Run, outcome: &Outcome) {
+fn tell(run: &Run, outcome: &Outcome, shrink: bool) {
     let Some(violation) = &outcome.violation else { return };
     println!("FAILED seed {}: {} at step {}", run.seed, violation.oracle.name(), violation.step);
     println!("  {}", violation.what);
+    if !shrink {
+        return;
+    }
     println!("  making it small ...");
     let (small, again) = run.smallest(violation);
     let without: Vec<String> =

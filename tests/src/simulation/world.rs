@@ -246,7 +246,9 @@ impl World {
         let uplink = SimPort::new(uplink, &driver.host);
         let card = CardAgent::new(&self.nic);
         let backend = Backend::new(driver.host.clone(), driver.config, Some(uplink), card);
-        driver.backend = Some(backend.expect("a backend"));
+        // Without memory it ends, and is started again as any service.
+        driver.backend = backend.ok();
+        driver.back_at = self.shared.now().0 + 10_000_000;
         driver.awake = true;
         self.ask_manager();
     }
