@@ -20,7 +20,7 @@ use crate::connect::{Control, TableRefs};
 use crate::counters::Counters;
 use crate::direct::Direct;
 use crate::netfront::{NetifError, NetifOffloads, Receiver, Transmitter};
-use crate::peers::{Flow, PeerHash, Peers, Staged};
+use crate::peers::{Flow, Path, PeerHash, Peers, Staged};
 use crate::receive::{Batch, Flights, Received};
 use crate::transmit::OpenEnvelope;
 
@@ -164,6 +164,9 @@ pub struct Frontend<H: Hypervisor, N: NicPort<Buf = H::Buf>> {
     pub(crate) default_flow: Flow<H::Buf>,
     /// Who an address belonged to when it last had an entry.
     pub(crate) last_peer: hashbrown::HashMap<(MacAddress, u16), Peer, PeerHash>,
+    /// By which way broadcast and multicast come in, and not before when.
+    pub(crate) floods_by: Option<Path>,
+    pub(crate) floods_after: Instant,
     pub(crate) outbox: VecDeque<Staged<H::Buf>>,
     pub(crate) inbox: VecDeque<Received<H::Buf>>,
     pub(crate) batch: Batch<H>,
@@ -210,6 +213,8 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
             peers: Peers::default(),
             default_flow: Flow::default(),
             last_peer: hashbrown::HashMap::default(),
+            floods_by: None,
+            floods_after: Instant::default(),
             outbox: VecDeque::with_capacity(OUTBOX),
             inbox: VecDeque::with_capacity(INBOX),
             batch: Batch::default(),

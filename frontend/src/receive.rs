@@ -148,6 +148,7 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
         if let Some(waits_for_stack) = self.is_full() {
             return delivered || waits_for_stack;
         }
+        self.follow_floods(now);
         // Indices first: see above.
         let from_driver = match self.driver.as_ref().and_then(|driver| driver.envelopes.as_ref()) {
             Some(channel) => channel.pending(),
@@ -308,11 +309,7 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
         }
         if header.destination.is_multicast() {
             // A frame flooded on two paths is accepted on one.
-            return if self.flood_path() == Some(path) {
-                Ok(())
-            } else {
-                Err(DropReason::OtherPath)
-            };
+            return if self.takes_floods(path) { Ok(()) } else { Err(DropReason::OtherPath) };
         }
         if header.destination == self.mac { Ok(()) } else { Err(DropReason::NotOurs) }
     }

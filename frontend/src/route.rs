@@ -1,6 +1,8 @@
 //! Which way a frame goes.
 
-use xenvelope_grant::seam::{Hypervisor, NicPort, Way};
+use core::time::Duration;
+
+use xenvelope_grant::seam::{Hypervisor, Instant, NicPort, Way};
 use xenvelope_switch::table::{
     CHANNEL_DRIVER_DOMAIN, CHANNEL_VF, Entry, EntryFlags, FIRST_DIRECT_CHANNEL,
 };
@@ -8,6 +10,10 @@ use xenvelope_switch::{EthernetHeader, MacAddress};
 
 use crate::interface::Frontend;
 use crate::peers::Path;
+
+/// By how much two copies of a frame that is flooded on two paths may be apart. What has been taken
+/// from one of them is not taken from the other when that is the one to use.
+const SKEW: Duration = Duration::from_millis(20);
 
 /// A frame's way, and the table entry behind it if there is one.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -74,6 +80,20 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
     /// The way of broadcast and multicast, out and in.
     pub(crate) fn flood_path(&self) -> Option<Path> {
         if self.floods_apart() { Some(Path::Netif) } else { self.default_path() }
+    }
+
+    /// Notes by which way broadcast and multicast are to come in. When it is another than before,
+    /// they are taken from neither for a moment.
+    pub(crate) fn follow_floods(&mut self, now: Instant) {
+        let Some(path) = self.flood_path() else { return };
+        if self.floods_by.replace(path).is_some_and(|before| before != path) {
+            self.floods_after = now + SKEW;
+        }
+    }
+
+    /// Whether broadcast and multicast are taken in from this path.
+    pub(crate) fn takes_floods(&self, path: Path) -> bool {
+        self.floods_by == Some(path) && self.now >= self.floods_after
     }
 
     /// The path of an entry; if its channel is down, the driver domain's.
