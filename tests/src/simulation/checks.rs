@@ -15,6 +15,8 @@ pub const EVERY: u64 = 256;
 const QUEUED: usize = 512 * 16;
 /// Grants of a guest to the driver domain at rest: the rings and their buffers, twice.
 const RINGS: usize = 2 * (2 + 2 * RING_PAGES + 2 * 257);
+/// Requests for memory in which a domain has looked at all pages that others kept mapped.
+const EXHUMED: usize = 256;
 /// Time that those who were disturbed may take until all is at rest: the driver domain's patience
 /// with a done is 10 s, and an interface that has failed rests before it begins anew.
 const REST_NS: u64 = 120_000_000_000;
@@ -216,6 +218,11 @@ impl World {
             self.go_on();
         }
         let connected = self.driver.backend.as_ref().map_or(0, |backend| backend.connected());
+        // What a process left mapped by others when it ended is taken back when its domain next
+        // asks for memory, some at a time.
+        for _ in 0..EXHUMED {
+            drop(self.driver.host.domain.take(None, 1));
+        }
         let grants = self.shared.machine.scan_grants(DomId::DOM0);
         let right = connected == 0 && grants.is_empty();
         self.shared.oracles.check(Oracle::TornDown, right, || {
