@@ -2,6 +2,7 @@
 
 use xenvelope_frontend::DropReason;
 use xenvelope_grant::DomId;
+use xenvelope_grant::seam::Granter as _;
 use xenvelope_grant::seam::Host as _;
 use xenvelope_switch::channel::RING_PAGES;
 
