@@ -24,8 +24,11 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
         let mut busy = false;
         let mut ports = self.ports_in_turn();
         for port in ports.drain(..) {
-            let waiting = match self.channel(port).map(|channel| channel.pending()) {
-                Some(Ok(waiting)) => waiting.min(BUDGET),
+            let Some(rings) = self.vifs.get_mut(&port).and_then(|vif| vif.rings.as_mut()) else {
+                continue;
+            };
+            let waiting = match rings.envelopes.as_ref().map(|channel| channel.pending()) {
+                Some(Ok(waiting)) => waiting.min(rings.envelopes_offered.due()).min(BUDGET),
                 Some(Err(error)) => {
                     tracing::warn!(port, %error, "guest broke its envelope ring, closing");
                     self.counters.closed_hostile += 1;
@@ -34,6 +37,7 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
                 }
                 None => continue,
             };
+            rings.envelopes_offered.take(waiting);
             for _ in 0..waiting {
                 let Some(slot) = self.channel(port).map(|channel| channel.pop()) else {
                     break;

@@ -2,12 +2,14 @@
 
 mod answer;
 mod guests;
+mod order;
 mod prepare;
 mod queues;
 mod uplink;
 mod waiting;
 
 pub(crate) use answer::queue_at;
+pub(crate) use order::Offered;
 pub(crate) use queues::NicQueue;
 pub(crate) use waiting::{WAITING_FRAMES, Waiting};
 
@@ -107,6 +109,8 @@ pub(crate) struct Round<H: Hypervisor> {
     pub dones: Vec<u32>,
     /// Guests that broke a ring: closed at the end of the round.
     pub broken: Vec<u32>,
+    /// Rounds in which the uplink was not emptied since we looked at what guests had.
+    pub behind: u32,
     /// The port that is first in this round.
     pub turn: u32,
     /// Scratch slots that envelopes for stock guests have taken.
@@ -137,6 +141,7 @@ impl<H: Hypervisor> Round<H> {
             leaving: VecDeque::new(),
             dones: Vec::new(),
             broken: Vec::new(),
+            behind: 0,
             turn: 0,
             envelope_slots: 0,
             ports: Vec::new(),
@@ -198,10 +203,14 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
         self.round.now = now;
         let mut busy = self.deliver_waiting();
         busy |= self.serve_queues();
+        // The uplink before guests: see `order`.
+        self.look_at_guests();
+        let (came, emptied) = self.take_from_uplink(now);
+        busy |= came;
+        self.let_guests_follow(emptied);
         busy |= self.take_from_guests();
         self.switch_taken(now);
         busy |= self.take_envelopes(now);
-        busy |= self.take_from_uplink(now);
         self.seal_all_passed();
         self.copy_all(now);
         self.answer_finished();

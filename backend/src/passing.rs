@@ -122,7 +122,12 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
         let header = frame.header.len();
         let Ok(total) = u16::try_from(frame.total - header) else { return Ok(false) };
         let ether_type = frame.header.ether_type;
-        if total == 0 || [ETHER_TYPE, TPID_CUSTOMER, TPID_SERVICE].contains(&ether_type) {
+        if total == 0 {
+            // An envelope cannot say it. By netif it would overtake what was passed on before,
+            // and no stack sends a header with nothing after it.
+            return Err(DropReason::Malformed);
+        }
+        if [ETHER_TYPE, TPID_CUSTOMER, TPID_SERVICE].contains(&ether_type) {
             return Ok(false);
         }
         let mut seen = [0; HEADERS];

@@ -14,7 +14,7 @@ use xenvelope_switch::table::TableWriter;
 use xenvelope_switch::window::ReceiveWindow;
 use xenvelope_switch::{MacAddress, Vlan};
 
-use crate::forward::Waiting;
+use crate::forward::{Offered, Waiting};
 use crate::passing::{Answers, Passed};
 
 /// The layout of netif's rings.
@@ -47,6 +47,8 @@ pub(crate) struct Queue<H: Hypervisor> {
     pub kick_tx: bool,
     /// The receive ring's side is.
     pub kick_rx: bool,
+    /// What its transmit ring holds.
+    pub offered: Offered,
     /// Answers that wait for other guests to copy what was passed on to them.
     pub answers: Answers,
     /// Frames that wait for receive buffers, in order, in buffers of ours.
@@ -124,6 +126,8 @@ pub(crate) struct Rings<H: Hypervisor> {
     pub queues: Vec<Queue<H>>,
     /// The envelope channel. Its events go to the first queue's receive port.
     pub envelopes: Option<EnvelopeChannel<H::Pages>>,
+    /// What that holds.
+    pub envelopes_offered: Offered,
     /// Envelopes whose destination we are, on behalf of guests without envelopes.
     pub window: Box<ReceiveWindow>,
     /// Where a done for these goes.

@@ -13,7 +13,7 @@ use xenvelope_switch::table::TableWriter;
 
 use super::MAX_QUEUES;
 use crate::driver_domain::{Backend, BackendError};
-use crate::forward::{NicQueue, WAITING_FRAMES};
+use crate::forward::{NicQueue, Offered, WAITING_FRAMES};
 use crate::manager::Steering;
 use crate::netback::{salvage_rx, salvage_tx};
 use crate::passing::{Answers, Passed};
@@ -97,6 +97,7 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
             envelopes: channel,
             window: Box::default(),
             done_to: None,
+            envelopes_offered: Offered::default(),
             passed,
             takes: takes(host, &front),
         };
@@ -201,6 +202,7 @@ fn map_queue<H: Hypervisor>(
         // Events that were sent while nobody listened are lost, theirs and ours.
         kick_tx: true,
         kick_rx: true,
+        offered: Offered::default(),
         answers: Answers::default(),
         waiting: VecDeque::with_capacity(WAITING_FRAMES),
         parked: 0,

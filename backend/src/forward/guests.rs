@@ -102,11 +102,14 @@ fn take_frames<H: Hypervisor>(
         if round.taken.len() >= FRAMES {
             break;
         }
-        let waiting = queue.tx.pending()?;
+        // Whole frames: guests publish no others.
+        let waiting = queue.tx.pending()?.min(queue.offered.due());
         if waiting == 0 {
             break;
         }
+        let before = queue.tx.next_index();
         let frame = assemble(&mut queue.tx, waiting)?;
+        queue.offered.take(queue.tx.next_index().wrapping_sub(before));
         let first = round.headers.len();
         let slot = if frame.refused { None } else { round.slot() };
         let mut at = slot.unwrap_or(0);

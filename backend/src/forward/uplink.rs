@@ -53,17 +53,18 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
         }
     }
 
-    /// Frames and envelopes that came in by the uplink.
-    pub(super) fn take_from_uplink(&mut self, now: Instant) -> bool {
+    /// Frames and envelopes that came in by the uplink. Whether there were any, and whether all
+    /// that there were have been taken.
+    pub(super) fn take_from_uplink(&mut self, now: Instant) -> (bool, bool) {
         let mut busy = false;
         for _ in 0..FRAMES {
             // A frame needs a slot, and one more if its tag changes. What there is no slot for
             // stays with the card until the next round.
             if self.round.slots_left() < 2 {
-                return true;
+                return (true, false);
             }
             let Some(arrival) = self.uplink.as_ref().and_then(NicPort::receive) else {
-                break;
+                return (busy, true);
             };
             busy = true;
             self.counters.uplink_in += 1;
@@ -117,6 +118,6 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
             };
             self.pass_on(UPLINK, &frame, now);
         }
-        busy
+        (busy, false)
     }
 }

@@ -3,8 +3,10 @@
 //! What went the old way must be taken by the receiver before anything that goes the new way.
 //! For envelopes the receiver's done says so. Netif's answer and the card's completion say only
 //! that a frame lies where the receiver will find it; the receiver therefore empties its paths in
-//! an order that is right for what follows on them (`crate::receive`). One change it cannot see:
-//! from netif to the VF. There the sender waits a little longer.
+//! an order that is right for what follows on them (`crate::receive`), and so does the driver
+//! domain for frames that the card has brought to it. Two changes they cannot see: from netif to
+//! the VF, and from the VF to a direct channel, for the driver domain may have to pass on what the
+//! card carried. There the sender waits a little longer.
 //!
 //! A flow is all that goes to one peer, or all that takes the default route. An address that had
 //! an entry belongs to its last peer's flow still when it has none for a moment.
@@ -15,7 +17,7 @@ use arrayvec::ArrayVec;
 use xenvelope_grant::Peer;
 use xenvelope_grant::seam::{Hypervisor, Instant, NicPort};
 use xenvelope_switch::EthernetHeader;
-use xenvelope_switch::table::CHANNEL_VF;
+use xenvelope_switch::table::{CHANNEL_VF, FIRST_DIRECT_CHANNEL};
 
 use crate::counters::DropReason;
 use crate::interface::Frontend;
@@ -27,8 +29,9 @@ use crate::transmit::header_of;
 const HELD: usize = 512;
 /// Flows whose held frames are looked at in one turn.
 const FLOWS: usize = 64;
-/// How long the VF is not used after netif has drained: time for the receiver to take what netif
-/// has brought.
+/// How long the VF is not used after netif has drained, nor a direct channel after the VF has: time
+/// for the receiver to take what netif has brought, and for the driver domain to pass on what the
+/// card has.
 const TAKEN: Duration = Duration::from_millis(2);
 
 impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
@@ -83,7 +86,8 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
         if !self.drained(peer, before) {
             return false;
         }
-        if before == Path::Netif && by_vf(path) {
+        let direct = |path| matches!(path, Path::Envelope(FIRST_DIRECT_CHANNEL..));
+        if (before == Path::Netif && by_vf(path)) || (before == Path::VfFrame && direct(path)) {
             let drained_at = *self.flow(peer).drained_at.get_or_insert(now);
             return now.since(drained_at) >= TAKEN;
         }
