@@ -38,7 +38,8 @@ pub enum DropReason {
     Looped,
     /// Received: a broadcast on a path that is not our default route.
     OtherPath,
-    /// Received: the driver domain said so little or so much of it that it is no frame.
+    /// Received: the driver domain said so little or so much of it that it is no frame. (What it
+    /// says itself that it failed to copy is no drop of ours: `Counters::failed_by_backend`.)
     BadResponse,
     /// Received: the transport checksum is wrong.
     BadChecksum,
@@ -202,6 +203,10 @@ pub struct Counters {
     pub changed_underway: u64,
     /// Grants that could not be taken back yet.
     pub pinned: u64,
+    /// Receive buffers that came back with an error instead of a frame: the driver domain failed to
+    /// copy one into them. It has counted that drop, so this is none of the [`DropReason`]s: each
+    /// dropped frame is counted once. (Linux' netfront has these among `rx_errors`.)
+    pub failed_by_backend: u64,
     /// Bytes that we moved to put a received frame into one piece.
     pub linearised_bytes: u64,
     /// Bytes of tags that were copied with frames.

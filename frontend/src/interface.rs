@@ -285,8 +285,8 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
     }
 
     /// Frames that have been staged or are held back, and have not left.
-    pub fn queued(&mut self) -> usize {
-        let held: usize = self.peers.iter_mut().map(|(_, peer)| peer.flow.held.len()).sum();
+    pub fn queued(&self) -> usize {
+        let held: usize = self.peers.iter().map(|(_, peer)| peer.flow.held.len()).sum();
         let backlog = self.driver.as_ref().map_or(0, |driver| driver.backlog.len());
         self.outbox.len() + self.default_flow.held.len() + held + backlog + self.vf_backlog.len()
     }

@@ -13,7 +13,7 @@ mod receive;
 mod transmit;
 
 pub use offloads::NetifOffloads;
-pub use receive::{NetifReceived, PAGES, Place, Receiver};
+pub use receive::{NetifReceived, NoFrame, PAGES, Place, Receiver};
 pub use transmit::{Finished, NotSent, Transmitter};
 
 use thiserror::Error;

@@ -174,6 +174,11 @@ impl<G: Granter + Host> Peers<G> {
     }
 
     /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = (Peer, &PeerState<G>)> {
+        self.0.iter().map(|(peer, state)| (*peer, state))
+    }
+
+    /// All of them, to be changed.
     pub fn iter_mut(&mut self) -> impl Iterator<Item = (Peer, &mut PeerState<G>)> {
         self.0.iter_mut().map(|(peer, state)| (*peer, state))
     }

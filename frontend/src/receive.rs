@@ -28,8 +28,7 @@ use xenvelope_switch::envelope::{Tag, is_envelope};
 
 use crate::counters::DropReason;
 use crate::interface::Frontend;
-use crate::netfront::NetifReceived;
-use crate::netfront::Place;
+use crate::netfront::{NetifReceived, NoFrame, Place};
 use crate::peers::Path;
 pub(crate) use flight::Flights;
 
@@ -253,8 +252,9 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
             }
             match receiver.receive(&self.host) {
                 Ok(None) => break,
-                Ok(Some(None)) => self.drop_one(DropReason::BadResponse),
-                Ok(Some(Some(NetifReceived { place, mut offload, end }))) => {
+                Ok(Some(Err(NoFrame::Failed))) => self.counters.failed_by_backend += 1,
+                Ok(Some(Err(NoFrame::Unusable))) => self.drop_one(DropReason::BadResponse),
+                Ok(Some(Ok(NetifReceived { place, mut offload, end }))) => {
                     *match ring {
                         ReceiveRing::Netif => &mut self.counters.received_by.netif_frames,
                         ReceiveRing::NicQueue => &mut self.counters.received_by.queue_frames,

@@ -29,6 +29,15 @@ pub struct NetifReceived<B> {
     pub end: u32,
 }
 
+/// Buffers came back without a frame that can be taken.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum NoFrame {
+    /// The driver domain says that it failed to write it: it knows of the loss.
+    Failed,
+    /// What it says it has written is no frame, or we cannot read it: nobody else knows.
+    Unusable,
+}
+
 /// Where a received frame is.
 pub enum Place<B> {
     /// In the area, in one piece.
@@ -135,13 +144,12 @@ impl<G: Granter, W: Words> Receiver<G, W> {
         core::mem::take(&mut self.linearised)
     }
 
-    /// The next frame, if one has come. A frame that the driver domain marked as failed, or that
-    /// cannot be taken, is `Some(None)`. One in the area is to be given back by
-    /// [`Receiver::release`] or [`Receiver::discard`].
+    /// The next frame, if one has come, or why what has come is none. One in the area is to be given
+    /// back by [`Receiver::release`] or [`Receiver::discard`].
     pub fn receive(
         &mut self,
         granter: &G,
-    ) -> Result<Option<Option<NetifReceived<G::Buf>>>, NetifError> {
+    ) -> Result<Option<Result<NetifReceived<G::Buf>, NoFrame>>, NetifError> {
         let waiting = self.ring.pending()?;
         if waiting == 0 {
             return Ok(None);
@@ -149,18 +157,19 @@ impl<G: Granter, W: Words> Receiver<G, W> {
         let mut fragments = [(0, 0, 0); NR_SLOTS_MIN + 1];
         let mut count = 0;
         let mut offload = Offload::default();
-        let mut failed = false;
+        // Nobody can read it; the driver domain says itself that it is not there.
+        let (mut unusable, mut failed) = (false, false);
         let (mut more, mut extras, mut taken) = (true, false, 0);
         while more || extras {
             if taken == waiting {
                 // A frame is published whole; what is cut short is no frame.
-                failed = true;
+                unusable = true;
                 break;
             }
             taken += 1;
             let (page, response) = self.take();
             // A page that the driver domain is still inside of cannot be read.
-            failed |= self.area.close(page).is_err();
+            unusable |= self.area.close(page).is_err();
             if extras {
                 // Extra infos follow the first fragment.
                 let extra = ExtraInfo::from_rx(&response);
@@ -184,13 +193,18 @@ impl<G: Granter, W: Words> Receiver<G, W> {
             count += 1;
         }
         let end = self.next;
-        let place = if failed { None } else { self.place(granter, &mut fragments[..count]) };
+        let place = if failed || unusable {
+            None
+        } else {
+            self.place(granter, &mut fragments[..count])
+        };
         if let Some(Place::Area(_)) = place {
             self.unread += 1;
         } else {
             self.skip();
         }
-        Ok(Some(place.map(|place| NetifReceived { place, offload, end })))
+        let lost = if failed { NoFrame::Failed } else { NoFrame::Unusable };
+        Ok(Some(place.map(|place| NetifReceived { place, offload, end }).ok_or(lost)))
     }
 
     /// The next response, and the page that belongs to its slot.

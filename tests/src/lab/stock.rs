@@ -74,8 +74,10 @@ pub struct StockQueue {
     pub ports: Vec<Port>,
     /// What is to be answered, in order: an id, or nothing for an extra info; and the grant.
     sent: VecDeque<(Option<u16>, Option<GrantedBuffer>)>,
-    /// Answers that were errors.
+    /// Frames that were answered with errors.
     pub refused: usize,
+    /// A slot of the frame that is being answered was.
+    refusing: bool,
 }
 
 /// The guest.
@@ -171,6 +173,7 @@ impl StockGuest {
                 ports,
                 sent: VecDeque::new(),
                 refused: 0,
+                refusing: false,
             });
         }
         keys.state(&self.front, XenbusState::Connected, reader);
@@ -286,13 +289,17 @@ impl StockGuest {
         for queue in &mut self.queues {
             for _ in 0..queue.tx.pending().expect("a possible index") {
                 let response = queue.tx.pop();
-                let (id, _out) = queue.sent.pop_front().expect("a request");
+                let (id, out) = queue.sent.pop_front().expect("a request");
                 match id {
                     Some(id) => {
                         assert_eq!(response.id, id, "answers come in order");
-                        queue.refused += usize::from(response.status < 0);
+                        queue.refusing |= response.status < 0;
                     }
                     None => assert_eq!(response.status, RSP_NULL),
+                }
+                // The grant is with the frame's last slot.
+                if out.is_some() {
+                    queue.refused += usize::from(std::mem::take(&mut queue.refusing));
                 }
             }
         }

@@ -19,6 +19,8 @@ pub struct Ledger {
     pub delivered: u64,
     /// Drops by who dropped and why.
     pub drops: BTreeMap<(&'static str, &'static str), u64>,
+    /// Frames that frontends hold and say so: not gone, and not underway.
+    pub queued: u64,
     /// Domains or processes ended with frames of which nobody has counted how many.
     pub inexact: bool,
 }
@@ -31,7 +33,8 @@ impl Ledger {
 
     /// Frames that are underway, or missing.
     pub fn missing(&self) -> i64 {
-        (self.sent + self.made) as i64 - (self.delivered + self.dropped()) as i64
+        let found = self.delivered + self.dropped() + self.queued;
+        (self.sent + self.made) as i64 - found as i64
     }
 
     /// Drops.
@@ -81,6 +84,7 @@ impl Ledger {
         self.sent += other.sent;
         self.made += other.made;
         self.delivered += other.delivered;
+        self.queued += other.queued;
         self.inexact |= other.inexact;
         for ((who, why), count) in &other.drops {
             self.drop(who, why, *count);

@@ -272,7 +272,10 @@ impl World {
         let mut ledger = self.past.clone();
         for guest in &self.guests {
             match guest {
-                Tenant::Ours(ours) => ledger.frontend(ours.frontend.counters()),
+                Tenant::Ours(ours) => {
+                    ledger.frontend(ours.frontend.counters());
+                    ledger.queued += ours.frontend.queued() as u64;
+                }
                 Tenant::Stock(stock) => ledger.stock(stock),
                 Tenant::Gone { .. } => {}
             }

@@ -75,6 +75,7 @@ impl Report {
                 "timed-out": counters.timed_out,
                 "changed-underway": counters.changed_underway,
                 "pinned": counters.pinned,
+                "failed-by-backend": counters.failed_by_backend,
                 "linearised-bytes": counters.linearised_bytes,
                 "tag-bytes": counters.tag_bytes,
                 "bad-dones": counters.bad_dones,
