@@ -107,7 +107,9 @@ impl World {
             // What waited in it is gone, and nobody counts it.
             self.past.backend(backend.counters());
             self.past.inexact = true;
+            drop(backend);
         }
+        self.driver.host.withdraw_rest();
     }
 
     fn restart_agent(&mut self, number: usize) {

@@ -224,6 +224,7 @@ impl World {
         for _ in 0..EXHUMED {
             drop(self.driver.host.domain.take(None, 1));
         }
+        self.driver.host.withdraw_rest();
         let grants = self.shared.machine.scan_grants(DomId::DOM0);
         let right = connected == 0 && grants.is_empty();
         self.shared.oracles.check(Oracle::TornDown, right, || {

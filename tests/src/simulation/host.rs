@@ -33,6 +33,8 @@ pub struct Sleep {
     told: RefCell<VecDeque<(u64, u32, String)>>,
     /// Batches that the copy engine has.
     pub underway: Cell<u32>,
+    /// References that were to be withdrawn while somebody was inside.
+    occupied: RefCell<Vec<Gref>>,
 }
 
 /// The domain.
@@ -81,6 +83,11 @@ impl SimHost {
             told.push_back((due, event.token, event.path.to_owned()));
         }
         self.sleep.told.borrow().front().map(|event| event.0)
+    }
+
+    /// Takes back what a process that has ended could not: its kernel tries until it can.
+    pub fn withdraw_rest(&self) {
+        self.sleep.occupied.borrow_mut().retain(|gref| self.domain.withdraw(*gref).is_err());
     }
 
     /// Forgets store events that wait: they were told to a process that is dead.
@@ -240,10 +247,14 @@ impl Granter for SimHost {
         self.domain.pass_on(ours, from, theirs, to)
     }
     fn withdraw(&self, ours: Gref) -> Result<(), Pinned<()>> {
-        if self.shared.hit(Fault::RevokePinned, 1) {
-            return Err(Pinned(()));
+        let withdrawn = match self.shared.hit(Fault::RevokePinned, 1) {
+            true => Err(Pinned(())),
+            false => self.domain.withdraw(ours),
+        };
+        if withdrawn.is_err() {
+            self.sleep.occupied.borrow_mut().push(ours);
         }
-        self.domain.withdraw(ours)
+        withdrawn
     }
     fn grant_keyed(
         &self,
