@@ -21,6 +21,8 @@ const EXHUMED: usize = 256;
 /// Time that those who were disturbed may take until all is at rest: the driver domain's patience
 /// with a done is 10 s, and an interface that has failed rests before it begins anew.
 const REST_NS: u64 = 120_000_000_000;
+/// Time until everybody knows what has changed.
+const NEWS_NS: u64 = 1_000_000_000;
 /// Steps that this may take.
 const REST_STEPS: u64 = 400_000;
 
@@ -129,6 +131,11 @@ impl World {
         self.judge_rest(unrest.as_deref());
         if !self.shared.oracles.all_hold() {
             return;
+        }
+        // What the store says late, and what follows of it, is known to all by then.
+        let known = self.shared.now().0 + NEWS_NS;
+        while self.shared.now().0 < known {
+            self.go_on();
         }
         self.fresh_frames();
         let unrest = self.rest();

@@ -215,12 +215,17 @@ impl Granter for SimHost {
         if self.shared.hit(Fault::RevokePinned, 0) {
             return Err(Pinned(out));
         }
-        self.shared.grants_ended(self.domid(), self.domain.segments(&out));
+        let segments = self.domain.segments(&out).to_vec();
         if self.shared.sabotage == Some(Sabotage::GrantKept) && self.domid() != DomId::DOM0 {
             std::mem::forget(out);
+            self.shared.grants_ended(self.domid(), &segments);
             return Ok(self.domain.take(None, 4096).expect("memory"));
         }
-        self.domain.recycle(out)
+        let recycled = self.domain.recycle(out);
+        if recycled.is_ok() {
+            self.shared.grants_ended(self.domid(), &segments);
+        }
+        recycled
     }
     fn revoke(&self, out: GrantedBuffer) -> Result<(), Pinned<GrantedBuffer>> {
         self.recycle(out).map(drop)
