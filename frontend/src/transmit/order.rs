@@ -156,9 +156,9 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
                 // By then whatever is still on the old route is lost.
                 let late = since.is_some_and(|since| now.since(since) > timeout);
                 // One that was held with the default route's may have an entry by now.
-                let its = route.as_ref().map_or(peer, |(header, route)| {
-                    peer.or_else(|| self.flow_of(header, route))
-                });
+                let its = route
+                    .as_ref()
+                    .map_or(peer, |(header, route)| peer.or_else(|| self.flow_of(header, route)));
                 if let Some((header, route)) = &route
                     && !late
                     && (self.is_behind_default(peer, header)
