@@ -9,7 +9,10 @@
 //! card carried. There the sender waits a little longer.
 //!
 //! A flow is all that goes to one peer, or all that takes the default route. An address that had
-//! an entry belongs to its last peer's flow still when it has none for a moment.
+//! an entry belongs to its last peer's flow still when it has none for a moment. One that gets its
+//! first entry while frames to it are held back with the default route's, or whose entry names
+//! another peer than before (the driver domain in a guest's place, or the other way round), waits
+//! for these, too.
 
 use core::time::Duration;
 
@@ -44,7 +47,9 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
         now: Instant,
     ) -> Option<Staged<H::Buf>> {
         let peer = self.flow_of(header, route);
-        let may_go = self.flow(peer).held.is_empty() && self.may_go(peer, route.path, now);
+        let may_go = self.flow(peer).held.is_empty()
+            && !self.is_behind_default(peer, header)
+            && self.may_go(peer, route.path, now);
         let flow = self.flow(peer);
         if may_go {
             flow.path = Some(route.path);
@@ -65,12 +70,36 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
         let address = (header.destination, header.vid());
         match route.entry {
             Some(entry) => {
+                let before = self.last_peer.get(&address).copied();
+                if let Some(before) = before.filter(|before| *before != entry.peer)
+                    && (self.is_driver_domain(before) || self.is_driver_domain(entry.peer))
+                    && !self.has_left(before, route.path)
+                {
+                    return Some(before);
+                }
                 self.last_peer.insert(address, entry.peer);
                 Some(entry.peer)
             }
             None if header.destination.is_multicast() => None,
             None => self.last_peer.get(&address).copied(),
         }
+    }
+
+    /// Whether nothing of a peer's flow can be overtaken by what goes this way.
+    fn has_left(&mut self, peer: Peer, path: Path) -> bool {
+        let flow = self.flow(Some(peer));
+        let before = flow.path.filter(|before| *before != path);
+        flow.held.is_empty() && before.is_none_or(|before| self.drained(Some(peer), before))
+    }
+
+    /// Whether earlier frames to the same address are held back with the default route's: it had
+    /// no entry then.
+    fn is_behind_default(&self, peer: Option<Peer>, header: &EthernetHeader) -> bool {
+        let same = |other: EthernetHeader| {
+            (other.destination, other.vid()) == (header.destination, header.vid())
+        };
+        peer.is_some()
+            && self.default_flow.held.iter().any(|staged| header_of(staged).is_some_and(same))
     }
 
     /// Whether a flow may go this way now.
@@ -114,16 +143,11 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
 
     /// Sends what was held back, for flows whose older route has drained or took too long.
     pub(super) fn release_held(&mut self, now: Instant) {
-        let mut waiting: ArrayVec<Option<Peer>, FLOWS> = self
-            .peers
-            .iter_mut()
-            .filter(|(_, peer)| !peer.flow.held.is_empty())
-            .map(|(peer, _)| Some(peer))
-            .take(FLOWS - 1)
-            .collect();
-        if !self.default_flow.held.is_empty() {
-            waiting.push(None);
-        }
+        // The default route's first: others may wait for what is held with it.
+        let default = (!self.default_flow.held.is_empty()).then_some(None);
+        let peers = self.peers.iter_mut().filter(|(_, peer)| !peer.flow.held.is_empty());
+        let waiting: ArrayVec<Option<Peer>, FLOWS> =
+            default.into_iter().chain(peers.map(|(peer, _)| Some(peer))).take(FLOWS).collect();
         for peer in waiting {
             while let Some(header) = self.flow(peer).held.front().map(header_of) {
                 let route = header.and_then(|header| Some((header, self.route(&header)?)));
@@ -131,9 +155,15 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
                 let since = self.flow(peer).held_since;
                 // By then whatever is still on the old route is lost.
                 let late = since.is_some_and(|since| now.since(since) > timeout);
-                if let Some((_, route)) = &route
+                // One that was held with the default route's may have an entry by now.
+                let its = route
+                    .as_ref()
+                    .map_or(peer, |(header, route)| peer.or_else(|| self.flow_of(header, route)));
+                if let Some((header, route)) = &route
                     && !late
-                    && !self.may_go(peer, route.path, now)
+                    && (self.is_behind_default(peer, header)
+                        || !self.may_go(peer, route.path, now)
+                        || (its != peer && !self.may_go(its, route.path, now)))
                 {
                     break;
                 }
@@ -143,7 +173,8 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
                 flow.held_since = if flow.held.is_empty() { None } else { Some(now) };
                 match route {
                     Some((header, route)) => {
-                        flow.path = Some(route.path);
+                        let flow = self.flow(its);
+                        (flow.path, flow.drained_at) = (Some(route.path), None);
                         self.dispatch(staged, &header, route, now);
                     }
                     None => self.drop_one(DropReason::NoPath),
