@@ -45,6 +45,8 @@ pub enum DropReason {
     BadChecksum,
     /// Received: the stack has not taken what came before.
     InboxFull,
+    /// Received: lay unread in a direct channel that had to end at once.
+    ChannelEnded,
     /// Sent by netif: the driver domain answered that it dropped or refused it.
     Refused,
     /// Sent by netif: of a kind or size that the driver domain does not take.
@@ -53,7 +55,7 @@ pub enum DropReason {
 
 impl DropReason {
     /// All of them, in order.
-    pub const ALL: [DropReason; 21] = [
+    pub const ALL: [DropReason; 22] = [
         DropReason::NoBuffer,
         DropReason::Malformed,
         DropReason::NoPath,
@@ -73,6 +75,7 @@ impl DropReason {
         DropReason::BadResponse,
         DropReason::BadChecksum,
         DropReason::InboxFull,
+        DropReason::ChannelEnded,
         DropReason::Refused,
         DropReason::CannotTake,
     ];
@@ -99,6 +102,7 @@ impl DropReason {
             DropReason::BadResponse => "bad-response",
             DropReason::BadChecksum => "bad-checksum",
             DropReason::InboxFull => "inbox-full",
+            DropReason::ChannelEnded => "channel-ended",
             DropReason::Refused => "refused",
             DropReason::CannotTake => "cannot-take",
         }

@@ -4,7 +4,10 @@
 //! it makes `BACKEND/direct/N` with the peer's domid and incarnation and our role. Each side
 //! grants the other the ring that it sends on; the listening side also opens the port. What a
 //! side has to tell stands in its own `FRONTEND/direct/N`; what it must know of the other
-//! appears in `BACKEND/direct/N`. When the manager removes that, the channel is over.
+//! appears in `BACKEND/direct/N`. When the manager removes that, the channel is over: nothing more
+//! is sent on it, and it is closed when what had come by then has been taken. The tables name
+//! another way before that, so what lies in the channel is all that there will be, and no frame is
+//! lost because a route has changed.
 
 use alloc::vec::Vec;
 
@@ -13,8 +16,10 @@ use xenvelope_grant::seam::{Access, Hypervisor, NicPort, Pinned, Shared};
 use xenvelope_grant::xenbus::{Directory, Transaction, XenbusState, key};
 use xenvelope_grant::{DomId, Peer};
 use xenvelope_switch::channel::{EnvelopeChannel, LAYOUT, RING_PAGES, Slot};
+use xenvelope_switch::envelope::Envelope;
 use xenvelope_switch::table::{FIRST_DIRECT_CHANNEL, MAX_CHANNEL};
 
+use crate::counters::DropReason;
 use crate::interface::{Frontend, FrontendError};
 
 /// Rings that one peer may keep mapped after their channel has ended. Beyond that it gets no new
@@ -30,6 +35,8 @@ pub(crate) struct Direct<H: Hypervisor> {
     pub sending: Option<H::Pages>,
     pub channel: Option<EnvelopeChannel<H::Pages>>,
     pub kick: bool,
+    /// The manager has ended it: so many envelopes are still to be taken.
+    pub ending: Option<u32>,
 }
 
 impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
@@ -45,7 +52,7 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
             .filter_map(|name| name.parse().ok())
             .filter(|number| (FIRST_DIRECT_CHANNEL..=MAX_CHANNEL).contains(number))
             .collect();
-        self.close_direct(|direct| numbers.contains(&direct.number));
+        self.end_direct(|direct| numbers.contains(&direct.number));
         for number in numbers {
             match self.follow_direct(&arranged, number) {
                 // What is not there yet comes with a later change of the store.
@@ -63,8 +70,10 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
             domid: theirs.domid(&self.host, key::PEER_ID)?,
             incarnation: theirs.number(&self.host, key::PEER_INCARNATION)? & Peer::INCARNATION_MASK,
         };
-        // The number serves somebody else now.
-        self.close_direct(|direct| direct.number != number || direct.peer == peer);
+        // The number serves somebody else now, or another channel.
+        self.close_direct(|direct| {
+            direct.number != number || (direct.peer == peer && direct.ending.is_none())
+        });
         self.arrange(number, peer, &theirs)
     }
 
@@ -104,6 +113,7 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
                     sending,
                     channel: None,
                     kick: false,
+                    ending: None,
                 });
                 self.direct.len() - 1
             }
@@ -155,6 +165,36 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
         }
     }
 
+    /// Ends the direct channels that are not to be kept: nothing more is sent on them, and they are
+    /// closed when what has come by them has been taken.
+    fn end_direct(&mut self, keep: impl Fn(&Direct<H>) -> bool) {
+        for direct in self.direct.iter_mut().filter(|direct| direct.ending.is_none()) {
+            if !keep(direct) {
+                let pending = direct.channel.as_ref().map(|channel| channel.pending());
+                // A peer that goes on sending does not keep the channel open.
+                direct.ending = Some(pending.map_or(0, |count| count.unwrap_or(0)));
+            }
+        }
+        self.close_ended();
+    }
+
+    /// Closes the direct channels that were ended and of which all has been taken.
+    pub(crate) fn close_ended(&mut self) {
+        self.close_direct(|direct| direct.ending != Some(0));
+    }
+
+    /// Counts frames that lie in a channel that is closed.
+    fn count_unread(&mut self, channel: &mut EnvelopeChannel<H::Pages>) {
+        for _ in 0..channel.pending().unwrap_or(0) {
+            match Envelope::parse(&channel.pop().0) {
+                Ok(envelope) => {
+                    self.counters.drop_frames(DropReason::ChannelEnded, envelope.carried());
+                }
+                Err(_) => self.counters.drop_frames(DropReason::BadEnvelope, 1),
+            }
+        }
+    }
+
     /// Closes the direct channels that are not to be kept. What was outstanding on them is
     /// reclaimed by the peer's window.
     pub(crate) fn close_direct(&mut self, keep: impl Fn(&Direct<H>) -> bool) {
@@ -166,7 +206,10 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
             }
             let direct = self.direct.swap_remove(index);
             let sending = match direct.channel {
-                Some(channel) => Some(channel.into_words().0),
+                Some(mut channel) => {
+                    self.count_unread(&mut channel);
+                    Some(channel.into_words().0)
+                }
                 None => direct.sending,
             };
             if let Some(pages) = sending {

@@ -193,7 +193,11 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
                 break;
             };
             let peer = self.direct[index].peer;
-            for _ in 0..count.min(PATH_BUDGET) {
+            let count = count.min(PATH_BUDGET);
+            if let Some(left) = &mut self.direct[index].ending {
+                *left = left.saturating_sub(count);
+            }
+            for _ in 0..count {
                 let Some(channel) = &mut self.direct[index].channel else {
                     break;
                 };
@@ -202,6 +206,7 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
                 busy = true;
             }
         }
+        self.close_ended();
         self.submit_batch();
         self.deliver_finished(now);
         busy || delivered

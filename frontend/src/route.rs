@@ -119,7 +119,10 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
 
     fn direct_is_up(&self, entry: &Entry) -> bool {
         self.direct.iter().any(|direct| {
-            direct.number == entry.channel && direct.peer == entry.peer && direct.channel.is_some()
+            direct.number == entry.channel
+                && direct.peer == entry.peer
+                && direct.channel.is_some()
+                && direct.ending.is_none()
         })
     }
 }

@@ -22,17 +22,22 @@ impl Manager {
 }
 
 impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
-    /// Begins channels that are wanted and not there, and ends those that are not wanted.
-    pub(super) fn arrange_channels(&mut self, wanted: &[(u32, u32)]) {
-        let gone: Vec<(u32, u32)> =
-            self.manager.channels.keys().filter(|pair| !wanted.contains(pair)).copied().collect();
-        for pair in gone {
-            if let Some(channel) = self.manager.channels.remove(&pair) {
-                for (port, number) in [(pair.0, channel.numbers.0), (pair.1, channel.numbers.1)] {
-                    if let Some(directory) = self.arranged(port, number) {
-                        let _ = self.host.commit(&[Change::Remove { path: directory.path() }]);
-                    }
-                }
+    /// Ends the channels that are not wanted. They are in no table from now on; which they were,
+    /// by port and number at each side.
+    pub(super) fn end_channels(&mut self, wanted: &[(u32, u32)]) -> Vec<(u32, u16)> {
+        let channels = self.manager.channels.extract_if(.., |pair, _| !wanted.contains(pair));
+        channels
+            .flat_map(|((a, b), channel)| [(a, channel.numbers.0), (b, channel.numbers.1)])
+            .collect()
+    }
+
+    /// Tells guests of channels that have ended, which are in no table any more: a guest takes what
+    /// lies in a channel then, and nobody may send on it after that. Begins those that are wanted
+    /// and not there.
+    pub(super) fn arrange_channels(&mut self, ended: &[(u32, u16)], wanted: &[(u32, u32)]) {
+        for (port, number) in ended {
+            if let Some(directory) = self.arranged(*port, *number) {
+                let _ = self.host.commit(&[Change::Remove { path: directory.path() }]);
             }
         }
         for pair in wanted {

@@ -45,7 +45,8 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
         }
         self.apply_vlans();
         let queues = self.assign_queues();
-        self.arrange_channels(&self.wanted_channels(&endpoints));
+        let channels = self.wanted_channels(&endpoints);
+        let ended = self.end_channels(&channels);
         for stock in endpoints.iter().filter(|endpoint| !endpoint.envelopes) {
             self.switch.set_flood(PortId(stock.port), true);
         }
@@ -85,6 +86,7 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
             table.set_default_route(default);
             table.set_floods_by_driver_domain(floods_by_us && default == CHANNEL_VF);
         }
+        self.arrange_channels(&ended, &channels);
         for endpoint in &endpoints {
             // The card must pass frames for guests without a VF or a queue on to us.
             let vid = self.manager.vlan(endpoint.mac);

@@ -57,16 +57,20 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
         sent
     }
 
-    /// The channel by which a done reaches a peer.
+    /// The channel by which a done reaches a peer. Where frames to it go as they are now, the driver
+    /// domain's: what it sent in envelopes before is still to be told of, and it holds frames back
+    /// until it is.
     fn way_of_done(&self, peer: Peer, addresses: &Addresses) -> Option<u16> {
+        let by_driver_domain =
+            self.driver.as_ref().and_then(|driver| driver.envelopes.as_ref()).is_some();
+        let by_driver_domain = by_driver_domain.then_some(CHANNEL_DRIVER_DOMAIN);
         if self.is_driver_domain(peer) {
-            let connected = self.driver.as_ref().is_some_and(|driver| driver.envelopes.is_some());
-            return connected.then_some(CHANNEL_DRIVER_DOMAIN);
+            return by_driver_domain;
         }
         let entry = self.lookup(addresses.destination, addresses.vid())?;
         match self.path_of(&entry)? {
             Path::Envelope(channel) => Some(channel),
-            Path::Netif | Path::VfFrame => None,
+            Path::Netif | Path::VfFrame => by_driver_domain,
         }
     }
 }
