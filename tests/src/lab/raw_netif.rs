@@ -54,6 +54,17 @@ impl RawGuest {
         self.stock.queues[0].tx.push(&slot).expect("room in the ring");
     }
 
+    /// Writes a slot behind the last one that was put in, which is never published.
+    pub fn write_ahead(&mut self, slot: TxRequest) {
+        let tx = &self.stock.queues[0].tx;
+        // `netif_tx_request_t`: 256 of 12 bytes, after 64 bytes of indices.
+        let at = 64 + tx.next_index() as usize % 256 * 12;
+        tx.words().store_u32(at, slot.gref, Ordering::Relaxed);
+        for (place, value) in [(4, slot.offset), (6, slot.flags), (8, slot.id), (10, slot.size)] {
+            tx.words().store_u16(at + place, value, Ordering::Relaxed);
+        }
+    }
+
     /// Puts an extra info in.
     ///
     /// # Panics
