@@ -193,11 +193,8 @@ impl<G: Granter, W: Words> Receiver<G, W> {
             count += 1;
         }
         let end = self.next;
-        let place = if failed || unusable {
-            None
-        } else {
-            self.place(granter, &mut fragments[..count])
-        };
+        let place =
+            if failed || unusable { None } else { self.place(granter, &mut fragments[..count]) };
         if let Some(Place::Area(_)) = place {
             self.unread += 1;
         } else {

@@ -24,7 +24,7 @@ fn xsa_155_a_response_rewritten_as_soon_as_it_was_read() {
     let _ = back.push(&honest);
     let _ = back.publish();
     let received = receiver.receive(&guest).expect("an honest response");
-    let Some(Some(NetifReceived { place: Place::Area(range), .. })) = received else {
+    let Some(Ok(NetifReceived { place: Place::Area(range), .. })) = received else {
         panic!("what was published is a frame");
     };
     assert_eq!(range, 16..116);
