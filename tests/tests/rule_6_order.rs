@@ -1,6 +1,8 @@
 //! Rule 6: within a flow order is kept when its route changes; nothing is duplicated; sent =
 //! delivered + drops.
 
+use std::time::Duration;
+
 use xenvelope_backend::PairRoute;
 use xenvelope_frontend::{Config, DropReason};
 use xenvelope_grant::netif::RxResponse;
@@ -228,6 +230,46 @@ fn order_is_kept_when_a_peer_enters_the_table_and_leaves_it() {
         lab.steps(3000);
         let numbers = numbers_from(mac(0), &lab.guests[1].take_received());
         assert!(numbers.is_sorted(), "enters: {enters}: {numbers:?}");
+    }
+}
+
+/// Hangs on `is_behind_default`, and on the backend taking what the card has brought before what
+/// guests sent later by their rings.
+#[test]
+fn order_is_kept_from_the_first_frame_of_a_guest_on() {
+    let seed = seed("first frames");
+    let mut random = Random(seed);
+    let routes = [PairRoute::Auto, PairRoute::Bridge, PairRoute::Switch, PairRoute::Direct];
+    for round in 0..40 {
+        let mut lab = Lab::default();
+        let route = routes[round % routes.len()];
+        lab.manager().set_all_routes(route);
+        // It may wait for as long as it takes.
+        let config = Config { hold_timeout: Duration::from_secs(3600), ..Config::default() };
+        for guest in 0..2 {
+            let vf = guest == 0 || random.below(2) == 0;
+            lab.add_guest(&GuestPlan { vf, config, ..GuestPlan::default() });
+        }
+        let mut next = 0;
+        for _ in 0..60 {
+            for _ in 0..random.below(4) {
+                lab.send(0, 1, &numbered(next, random.pick(&[46, 200, 1000, 1486])));
+                next += 1;
+            }
+            lab.nic_asleep ^= random.below(6) == 0;
+            lab.backend_asleep ^= random.below(6) == 0;
+            lab.steps(1 + random.below(3) as usize);
+        }
+        (lab.nic_asleep, lab.backend_asleep) = (false, false);
+        lab.steps(1000);
+        lab.pass_ms(100);
+        lab.steps(3000);
+        let numbers = numbers_from(mac(0), &lab.guests[1].take_received());
+        in_order_and_none_twice(seed, &numbers);
+        assert!(
+            numbers.last() == Some(&(next - 1)),
+            "{route:?}: the last one arrives (seed {seed})"
+        );
     }
 }
 
