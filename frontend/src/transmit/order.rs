@@ -11,8 +11,8 @@
 //! A flow is all that goes to one peer, or all that takes the default route. An address that had
 //! an entry belongs to its last peer's flow still when it has none for a moment. One that gets its
 //! first entry while frames to it are held back with the default route's, or whose entry names
-//! another peer than before (the driver domain in a guest's place, or the other way round), waits
-//! for these, too.
+//! another peer than before (the driver domain in a guest's place or the other way round, or
+//! another incarnation), waits for these, too.
 
 use core::time::Duration;
 
@@ -72,8 +72,7 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
             Some(entry) => {
                 let before = self.last_peer.get(&address).copied();
                 if let Some(before) = before.filter(|before| *before != entry.peer)
-                    && (self.is_driver_domain(before) || self.is_driver_domain(entry.peer))
-                    && !self.has_left(before, route.path)
+                    && !self.has_left(before, entry.peer, route.path)
                 {
                     return Some(before);
                 }
@@ -85,11 +84,14 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
         }
     }
 
-    /// Whether nothing of a peer's flow can be overtaken by what goes this way.
-    fn has_left(&mut self, peer: Peer, path: Path) -> bool {
+    /// Whether nothing of a peer's flow can be overtaken by what goes to another in its place this
+    /// way. What another incarnation has been sent is not waited for: it may be gone.
+    fn has_left(&mut self, peer: Peer, successor: Peer, path: Path) -> bool {
         let flow = self.flow(Some(peer));
         let before = flow.path.filter(|before| *before != path);
-        flow.held.is_empty() && before.is_none_or(|before| self.drained(Some(peer), before))
+        let served = self.is_driver_domain(peer) || self.is_driver_domain(successor);
+        self.flow(Some(peer)).held.is_empty()
+            && before.is_none_or(|before| !served || self.drained(Some(peer), before))
     }
 
     /// Whether earlier frames to the same address are held back with the default route's: it had

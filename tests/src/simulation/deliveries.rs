@@ -124,9 +124,9 @@ impl Deliveries {
         // receiver has changed the path (frontend/src/route.rs), as long as it remembers.
         let flooded_anew = came.to == ALL && came.number < flow.excused;
         let once = !flow.has(came.number) || flooded_anew;
-        shared.oracles.check(Oracle::Once, once, || {
-            format!("at guest {at}, for the second time: {came:?}")
-        });
+        shared
+            .oracles
+            .check(Oracle::Once, once, || format!("at guest {at}, for the second time: {came:?}"));
         if self.strict_order && !shared.overtaken.borrow().contains(&(came.from, came.to)) {
             let in_order = came.number >= flow.end || came.number < flow.excused;
             shared.oracles.check(Oracle::Order, in_order, || {
