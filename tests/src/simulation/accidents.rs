@@ -126,6 +126,7 @@ impl World {
             Tenant::Gone { clean_at: None, back_at: u64::MAX, domid, same_id: false };
         forget_watches(&domain);
         self.deliveries.excuse(number as u8);
+        self.deliveries.excuse_sender(number as u8, self.plan.guests.len() as u8);
         let agent = self.agent(number, domain);
         self.guests[number] = Tenant::Ours(Box::new(agent));
     }

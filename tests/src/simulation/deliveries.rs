@@ -83,6 +83,17 @@ impl Deliveries {
         }
     }
 
+    /// That guest's interface begins anew: what it has sent so far may be overtaken, since nobody
+    /// knows any more which way it went.
+    pub fn excuse_sender(&mut self, from: u8, guests: u8) {
+        for ((_, to), next) in self.next.range((from, 0)..=(from, u8::MAX)) {
+            let receivers = if *to == ALL { 0..guests } else { *to..to + 1 };
+            for at in receivers.filter(|at| *at != from) {
+                self.arrived.entry((at, from, *to)).or_default().excused = *next;
+            }
+        }
+    }
+
     /// A stack has got a frame.
     pub fn got(&mut self, shared: &Shared, at: u8, bytes: &[u8]) {
         self.came += 1;

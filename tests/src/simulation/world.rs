@@ -206,6 +206,9 @@ impl World {
         self.births += 1;
         let life = Life { guest: number as u8, birth: self.births };
         self.shared.begins(domain.domid(), life);
+        // Another peer: what was sent to who had the address before is of another flow.
+        self.deliveries.excuse(number as u8);
+        self.deliveries.excuse_sender(number as u8, self.plan.guests.len() as u8);
         make_vif(&self.driver.host.domain, domain.domid(), mac(number));
         if plan.stock {
             return Tenant::Stock(Box::new(Stock::new(number as u8, domain)));
