@@ -10,6 +10,8 @@
 //! **What is weaker than with destination mapping.** The sender grants to us, and we say who
 //! reads: rule 1 holds as far as we are honest. What is passed on bears no tag, so a reference is
 //! not used for another frame before the receiver has said done of it, or its interface is down.
+//! A sender whose process ends may use its references anew before we know, and who had been passed
+//! an old frame copies a new one.
 //! And a driver domain whose process dies forgets what it has passed on: the requests that were not
 //! answered by then are taken again, and their frames come twice (rule 6 holds while it lives).
 //! A receiver that says nothing costs at most [`OUT`] references and, for [`PATIENCE`], slots of

@@ -7,7 +7,7 @@ use xenvelope_tests::simulation::{Outcome, Run, Sabotage};
 /// Seeds that failed once, and why.
 const KEPT: &str = include_str!("../seeds/simulate.txt");
 /// As `simulate` runs them.
-const STEPS: u64 = 20_000;
+const STEPS: u64 = 5000;
 
 fn holds(outcome: &Outcome) {
     if let Some(violation) = &outcome.violation {

@@ -27,7 +27,7 @@ struct Arguments {
     first_seed: u64,
     /// Steps of each seed until faults and traffic stop. A step is an event that is delivered, or a
     /// poll of a frontend or a backend.
-    #[arg(long, value_name = "PER_SEED", default_value_t = 20_000, value_parser = clap::value_parser!(u64).range(1..=100_000_000))]
+    #[arg(long, value_name = "PER_SEED", default_value_t = 5000, value_parser = clap::value_parser!(u64).range(1..=100_000_000))]
     steps: u64,
     /// Stops after that many minutes; without --seeds, not before.
     #[arg(long, value_name = "M", value_parser = clap::value_parser!(u64).range(1..=10_000))]

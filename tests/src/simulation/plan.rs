@@ -133,13 +133,14 @@ impl Plan {
         ]);
         let pace = 1 << random.below(6);
         let mut rates = rates(&mut random, weather);
-        // What was passed on and not answered when the driver domain's process dies comes once
-        // more, with what stands behind it in the ring: backend/src/passing.rs says so.
-        if rates[Fault::BackendKill as usize] > 0 {
+        // What receiver copy does not bear, as backend/src/passing.rs says: that the driver domain's
+        // process dies, or the sender's.
+        let ends = [Fault::BackendKill, Fault::AgentRestart];
+        if ends.iter().any(|fault| rates[*fault as usize] > 0) {
             routes.retain(|route| *route != PairRoute::BridgeReceiverCopy);
         }
         if routes.is_empty() {
-            rates[Fault::BackendKill as usize] = 0;
+            ends.iter().for_each(|fault| rates[*fault as usize] = 0);
             routes = vec![PairRoute::BridgeReceiverCopy];
         }
         Plan {
