@@ -369,6 +369,8 @@ impl Lab {
             lab.guests.iter().all(|guest| guest.asleep || guest.frontend.link() == Link::Up)
         });
         self.steps(20);
+        // Floods are not taken for a moment after their path has changed.
+        self.pass_ms(30);
     }
 
     /// Has `from` send a frame with that payload to `to`.
