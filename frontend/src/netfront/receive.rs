@@ -29,6 +29,9 @@ pub struct NetifReceived<B> {
     pub end: u32,
 }
 
+/// What has come by the ring: a frame, or why it is none.
+pub type Came<B> = Result<NetifReceived<B>, NoFrame>;
+
 /// Buffers came back without a frame that can be taken.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum NoFrame {
@@ -146,10 +149,7 @@ impl<G: Granter, W: Words> Receiver<G, W> {
 
     /// The next frame, if one has come, or why what has come is none. One in the area is to be given
     /// back by [`Receiver::release`] or [`Receiver::discard`].
-    pub fn receive(
-        &mut self,
-        granter: &G,
-    ) -> Result<Option<Result<NetifReceived<G::Buf>, NoFrame>>, NetifError> {
+    pub fn receive(&mut self, granter: &G) -> Result<Option<Came<G::Buf>>, NetifError> {
         let waiting = self.ring.pending()?;
         if waiting == 0 {
             return Ok(None);
