@@ -98,16 +98,16 @@ impl Deliveries {
     pub fn got(&mut self, shared: &Shared, at: u8, bytes: &[u8]) {
         self.came += 1;
         match shared.sabotage {
-            Some(Sabotage::FlippedByte) if self.came % 50 == 0 && bytes.len() > 20 => {
+            Some(Sabotage::FlippedByte) if self.came.is_multiple_of(50) && bytes.len() > 20 => {
                 let mut bytes = bytes.to_vec();
                 bytes[18] ^= 1;
                 self.judge(shared, at, &bytes);
             }
-            Some(Sabotage::DeliveredTwice) if self.came % 50 == 0 => {
+            Some(Sabotage::DeliveredTwice) if self.came.is_multiple_of(50) => {
                 self.judge(shared, at, bytes);
                 self.judge(shared, at, bytes);
             }
-            Some(Sabotage::Overtaken) if self.came % 8 == 0 && self.held.is_none() => {
+            Some(Sabotage::Overtaken) if self.came.is_multiple_of(8) && self.held.is_none() => {
                 self.held = Some((at, bytes.to_vec()));
             }
             _ => {

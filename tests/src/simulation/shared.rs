@@ -163,7 +163,7 @@ impl Shared {
     /// Whether this one of the expensive looks is taken: one in eight.
     pub fn samples(&self) -> bool {
         self.samples.set(self.samples.get() + 1);
-        self.samples.get() % 8 == 0
+        self.samples.get().is_multiple_of(8)
     }
 
     /// A frame was granted.

@@ -76,7 +76,7 @@ impl Frames {
     /// header, which nobody may send.
     pub fn length(&self, from: u8, to: u8, number: u32) -> usize {
         let dice = mix(self.key(from, to, number) ^ 1);
-        if dice % 512 == 0 {
+        if dice.is_multiple_of(512) {
             return HEADER;
         }
         let within = |low: u64, high: u64| (low + (dice >> 16) % (high - low + 1)) as usize;
