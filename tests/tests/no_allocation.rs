@@ -74,15 +74,26 @@ fn calls_of(route: PairRoute, length: usize, engine: bool) -> u64 {
             sleep(pause);
         }
     }
-    let (mut calls, mut arrived) = (0, 0);
-    for _ in 0..COUNTED {
-        let (more, frames) = turn(&mut lab, &bytes);
-        sleep(pause);
-        calls += more;
-        arrived += frames;
+    // With an engine it is its thread's affair how many batches are on their way at once, and a
+    // list may have to grow once more. A path that allocates does so in every thousand turns.
+    let tries = if engine { 3 } else { 1 };
+    let mut least = u64::MAX;
+    for _ in 0..tries {
+        let (mut calls, mut arrived) = (0, 0);
+        for _ in 0..COUNTED {
+            let (more, frames) = turn(&mut lab, &bytes);
+            sleep(pause);
+            calls += more;
+            arrived += frames;
+        }
+        let enough = (COUNTED * BURST / 2) as u64;
+        assert!(arrived > enough, "{route:?}: only {arrived} frames arrived");
+        least = least.min(calls);
+        if least == 0 {
+            break;
+        }
     }
-    assert!(arrived > (COUNTED * BURST / 2) as u64, "{route:?}: only {arrived} frames arrived");
-    calls
+    least
 }
 
 #[test]
