@@ -61,9 +61,8 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
     /// domain's: what it sent in envelopes before is still to be told of, and it holds frames back
     /// until it is.
     fn way_of_done(&self, peer: Peer, addresses: &Addresses) -> Option<u16> {
-        let by_driver_domain =
-            self.driver.as_ref().and_then(|driver| driver.envelopes.as_ref()).is_some();
-        let by_driver_domain = by_driver_domain.then_some(CHANNEL_DRIVER_DOMAIN);
+        let connected = self.driver.as_ref().is_some_and(|driver| driver.envelopes.is_some());
+        let by_driver_domain = connected.then_some(CHANNEL_DRIVER_DOMAIN);
         if self.is_driver_domain(peer) {
             return by_driver_domain;
         }

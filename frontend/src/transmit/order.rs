@@ -69,16 +69,17 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
     pub(super) fn flow_of(&mut self, header: &EthernetHeader, route: &Route) -> Option<Peer> {
         let address = (header.destination, header.vid());
         match route.entry {
-            Some(entry) => {
-                let before = self.last_peer.get(&address).copied();
-                if let Some(before) = before.filter(|before| *before != entry.peer)
-                    && !self.has_left(before, entry.peer, route.path)
+            Some(entry) => match self.last_peer.get(&address).copied() {
+                Some(before)
+                    if before == entry.peer || !self.has_left(before, entry.peer, route.path) =>
                 {
-                    return Some(before);
+                    Some(before)
                 }
-                self.last_peer.insert(address, entry.peer);
-                Some(entry.peer)
-            }
+                _ => {
+                    self.last_peer.insert(address, entry.peer);
+                    Some(entry.peer)
+                }
+            },
             None if header.destination.is_multicast() => None,
             None => self.last_peer.get(&address).copied(),
         }
@@ -87,11 +88,13 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
     /// Whether nothing of a peer's flow can be overtaken by what goes to another in its place this
     /// way. What another incarnation has been sent is not waited for: it may be gone.
     fn has_left(&mut self, peer: Peer, successor: Peer, path: Path) -> bool {
-        let flow = self.flow(Some(peer));
-        let before = flow.path.filter(|before| *before != path);
         let served = self.is_driver_domain(peer) || self.is_driver_domain(successor);
-        self.flow(Some(peer)).held.is_empty()
-            && before.is_none_or(|before| !served || self.drained(Some(peer), before))
+        let flow = self.flow(Some(peer));
+        if !flow.held.is_empty() {
+            return false;
+        }
+        let before = flow.path.filter(|before| *before != path);
+        before.is_none_or(|before| !served || self.drained(Some(peer), before))
     }
 
     /// Whether earlier frames to the same address are held back with the default route's: it had
