@@ -52,9 +52,10 @@ impl MoverArguments {
 
     /// The engine, if there is to be one.
     pub fn engine(&self) -> Option<EngineCosts> {
+        let published = EngineCosts::published();
         let costs = EngineCosts {
-            latency_ns: self.engine_latency.unwrap_or(1000),
-            gbit_per_s: self.engine_gbit.unwrap_or(240.0),
+            latency_ns: self.engine_latency.unwrap_or(published.latency_ns),
+            gbit_per_s: self.engine_gbit.unwrap_or(published.gbit_per_s),
         };
         (self.mover == Mover::Engine).then_some(costs)
     }

@@ -101,7 +101,6 @@ impl CopyEngine {
         Ok(CopyEngine { shared, thread: Some(thread) })
     }
 
-    /// A domain hands a batch over.
     /// Without a thread and without time: whoever drives the host has it copy
     /// ([`CopyEngine::carry_out_one`]).
     pub(super) fn by_hand() -> CopyEngine {
@@ -121,6 +120,7 @@ impl CopyEngine {
         true
     }
 
+    /// A domain hands a batch over.
     pub(super) fn submit(&self, by: &Domain, batch: &mut CopyBatch<FrameBuffer>) -> Submitted {
         let caller = &by.state;
         let Some(slot) = caller.copies.free() else {
