@@ -1,6 +1,7 @@
 //! The command line: what can be asked for, and what is wrong with what was asked.
 
 mod capture;
+mod host;
 pub mod mechanisms;
 mod mixed;
 mod mover;
@@ -15,15 +16,14 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
-use xenvelope_grant::seam::Mechanism;
 use xenvelope_switch::MacAddress;
 
 use crate::host::{GuestSpec, HostSpec};
-use crate::machine::Costs;
 use crate::measure::{FrameSize, Limits, NotUnder, RouteName, exists_under};
 use crate::nic::NicConfig;
 
 pub use capture::CaptureArguments;
+pub use host::{HostArguments, HostRefused};
 pub use mixed::MixedArguments;
 pub use mover::{Mover, MoverArguments, NoEngine};
 pub use nic::{FunctionsChoice, NicArguments, NicChoice, TranslationChoice};
@@ -58,9 +58,9 @@ pub struct Arguments {
     #[arg(long, value_name = "SPEC")]
     pub guest: Vec<GuestArgument>,
 
-    /// Which card the host has.
+    /// The host.
     #[command(flatten)]
-    pub card: NicArguments,
+    pub host: HostArguments,
 
     /// Measure this route only; may be given more than once
     #[arg(long, value_name = "NAME")]
@@ -73,26 +73,6 @@ pub struct Arguments {
     /// What the I/O bus carries in each direction [default: no limit]
     #[arg(long, value_name = "GBIT", value_parser = bus, allow_negative_numbers = true)]
     pub bus_gbit: Option<f64>,
-
-    /// A hypercall, an event, an IOMMU miss and the card's latency cost nothing
-    #[arg(long)]
-    pub ideal: bool,
-
-    /// A capture of the run.
-    #[command(flatten)]
-    pub capture: CaptureArguments,
-
-    /// How the right to read a frame reaches its receiver: destination, transitive or keyed
-    #[arg(long, value_name = "NAME", default_value = "destination", value_parser = mechanisms::mechanism)]
-    pub mechanism: Mechanism,
-
-    /// Who moves the payload.
-    #[command(flatten)]
-    pub mover: MoverArguments,
-
-    /// The store, for programs of others.
-    #[command(flatten)]
-    pub store: StoreArguments,
 
     /// One JSON object instead of the table
     #[arg(long)]
@@ -181,8 +161,8 @@ const PINGS: Duration = Duration::from_millis(100);
 
 impl Arguments {
     /// The host that is asked for.
-    pub fn host(&self) -> HostSpec {
-        let vfs = self.card.vfs_for_guests();
+    pub fn spec(&self) -> HostSpec {
+        let vfs = self.host.card.vfs_for_guests();
         let mut guests: Vec<GuestSpec> = if self.guest.is_empty() {
             // From three on the last has none: a guest without a VF is part of a host. Fewer all
             // have one, so that two can meet in the card.
@@ -198,22 +178,14 @@ impl Arguments {
             given.map(|(index, asked)| GuestSpec::envelope(index, asked.mac, asked.vf)).collect()
         };
         guests.push(GuestSpec::stock());
-        let nic = NicConfig { bus_gbit: self.bus_gbit, ..self.card.config() };
-        let costs = if self.ideal { Costs::ideal() } else { Costs::published() };
-        HostSpec {
-            costs,
-            nic,
-            vfs_held_by: self.card.vfs_held_by(),
-            guests,
-            mechanism: self.mechanism,
-            engine: self.mover.engine(),
-        }
+        let nic = NicConfig { bus_gbit: self.bus_gbit, ..self.host.card.config() };
+        self.host.spec(nic, guests)
     }
 
     /// The routes to measure.
     pub fn routes(&self) -> Vec<RouteName> {
         if self.route.is_empty() {
-            let exists = |route: &RouteName| exists_under(*route, self.mechanism).is_ok();
+            let exists = |route: &RouteName| exists_under(*route, self.host.mechanism).is_ok();
             RouteName::ALL.into_iter().filter(exists).collect()
         } else {
             self.route.clone()
@@ -225,7 +197,7 @@ impl Arguments {
     /// # Errors
     /// Why.
     pub fn check_routes(&self) -> Result<(), NotUnder> {
-        self.route.iter().try_for_each(|route| exists_under(*route, self.mechanism))
+        self.route.iter().try_for_each(|route| exists_under(*route, self.host.mechanism))
     }
 
     /// The frame sizes to measure at.

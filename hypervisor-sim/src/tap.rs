@@ -149,9 +149,9 @@ pub fn run(
         }
         namespaces.push(Namespace::make(&interface.namespace)?);
     }
-    let capture = arguments.capture.begin()?;
+    let capture = arguments.host.capture.begin()?;
     let host = Host::start_recorded(&plan.host, capture.as_ref().map(Capture::recorder))?;
-    let socket = arguments.store.socket.as_deref();
+    let socket = arguments.host.store.socket.as_deref();
     let _store = socket.map(|path| StoreServer::start(&host.machine, path)).transpose()?;
     plan.tell_manager(&host)?;
     attach(&host, &plan, &namespaces)?;

@@ -5,9 +5,8 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use clap::Args;
-use xenvelope_grant::seam::Mechanism;
 
-use super::{CaptureArguments, MoverArguments, NicArguments, StoreArguments};
+use super::HostArguments;
 use crate::measure::RouteName;
 
 /// What the subcommand `tap` takes.
@@ -17,9 +16,9 @@ pub struct TapArguments {
     #[arg(long, value_name = "N", default_value = "2", value_parser = super::guests, allow_negative_numbers = true)]
     pub guests: u16,
 
-    /// Which card the host has; the first guests get a VF each.
+    /// The host.
     #[command(flatten)]
-    pub card: NicArguments,
+    pub host: HostArguments,
 
     /// The route between guests, as in the table of routes, or auto: what the manager chooses on a
     /// real host, envelopes through the card where both have a VF, else through the switch
@@ -45,26 +44,6 @@ pub struct TapArguments {
     /// Seconds from one line of counters to the next; 0 for none but the last
     #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = interval, allow_negative_numbers = true)]
     pub status: Interval,
-
-    /// A hypercall, an event, an IOMMU miss and the card's latency cost nothing
-    #[arg(long)]
-    pub ideal: bool,
-
-    /// How the right to read a frame reaches its receiver: destination, transitive or keyed
-    #[arg(long, value_name = "NAME", default_value = "destination", value_parser = super::mechanisms::mechanism)]
-    pub mechanism: Mechanism,
-
-    /// Who moves the payload.
-    #[command(flatten)]
-    pub mover: MoverArguments,
-
-    /// A capture of the run.
-    #[command(flatten)]
-    pub capture: CaptureArguments,
-
-    /// The store, for programs of others.
-    #[command(flatten)]
-    pub store: StoreArguments,
 
     /// Remove the namespaces that a run left behind which was killed, and do nothing else
     #[arg(long)]

@@ -10,7 +10,6 @@ use xenvelope_backend::{Member, PairRoute};
 use super::{INTERFACE, TapError};
 use crate::cli::{TapArguments, TapRoute};
 use crate::host::{GuestKind, GuestSpec, Host, HostError, HostSpec};
-use crate::machine::Costs;
 use crate::measure::{RouteName, exists_under};
 use crate::nic::NicConfig;
 
@@ -38,9 +37,9 @@ pub(super) struct Plan {
 
 impl Plan {
     pub(super) fn new(arguments: &TapArguments) -> Result<Plan, TapError> {
-        let (count, vfs) = (usize::from(arguments.guests), arguments.card.vfs_for_guests());
-        arguments.card.check().map_err(HostError::from)?;
-        arguments.mover.check().map_err(|cause| TapError::Lacks(cause.to_string()))?;
+        let asked = &arguments.host;
+        asked.check().map_err(|cause| TapError::Lacks(cause.to_string()))?;
+        let (count, vfs) = (usize::from(arguments.guests), asked.card.vfs_for_guests());
         let route = arguments.route;
         let vlans: BTreeSet<u16> = arguments.vlan.iter().copied().collect();
         check_route(arguments, !vlans.is_empty())?;
@@ -77,16 +76,8 @@ impl Plan {
             what: "peer behind the card's wire",
         });
         let nic =
-            NicConfig { max_frame: usize::from(arguments.mtu) + HEADER, ..arguments.card.config() };
-        let costs = if arguments.ideal { Costs::ideal() } else { Costs::published() };
-        let host = HostSpec {
-            costs,
-            nic,
-            vfs_held_by: arguments.card.vfs_held_by(),
-            guests,
-            mechanism: arguments.mechanism,
-            engine: arguments.mover.engine(),
-        };
+            NicConfig { max_frame: usize::from(arguments.mtu) + HEADER, ..asked.card.config() };
+        let host = asked.spec(nic, guests);
         host.check()?;
         Ok(Plan { host, mtu: arguments.mtu, route, vlans, interfaces })
     }
@@ -194,9 +185,9 @@ impl Plan {
 
 fn check_route(arguments: &TapArguments, vlans: bool) -> Result<(), TapError> {
     let TapRoute::Named(route) = arguments.route else { return Ok(()) };
-    exists_under(route, arguments.mechanism).map_err(|why| TapError::Lacks(why.to_string()))?;
-    let card = arguments.card.kind();
-    let (guests, vfs) = (arguments.guests, arguments.card.vfs_for_guests());
+    let asked = &arguments.host;
+    exists_under(route, asked.mechanism).map_err(|why| TapError::Lacks(why.to_string()))?;
+    let (guests, card, vfs) = (arguments.guests, asked.card.kind(), asked.card.vfs_for_guests());
     let lacks = |what: &str| {
         let name = route.name();
         Err(TapError::Lacks(format!("route {name} is between two guests{what}")))

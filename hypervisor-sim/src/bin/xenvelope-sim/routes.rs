@@ -13,27 +13,27 @@ use crate::{Failure, bar, payload, say, serve_store};
 /// Builds a host and measures every route. Whether all arrived as it was sent.
 pub fn run(arguments: &Arguments) -> Result<bool, Failure> {
     let (file, payload) = payload(arguments.file.as_deref())?;
-    arguments.card.check().map_err(|cause| Failure::Input(cause.to_string()))?;
-    arguments.mover.check().map_err(|cause| Failure::Input(cause.to_string()))?;
+    let asked = &arguments.host;
+    asked.check().map_err(|cause| Failure::Input(cause.to_string()))?;
     arguments.check_routes().map_err(|cause| Failure::Input(cause.to_string()))?;
-    let spec = arguments.host();
+    let spec = arguments.spec();
     spec.check().map_err(|cause| Failure::Input(cause.to_string()))?;
-    let capture = arguments.capture.begin().map_err(|cause| match cause {
+    let capture = asked.capture.begin().map_err(|cause| match cause {
         CaptureError::Create { .. } => Failure::Input(cause.to_string()),
         other => Failure::Run(other.into()),
     })?;
     let progress = bar(arguments.json);
     progress.set_message("starting the host");
     let host = Host::start_recorded(&spec, capture.as_ref().map(Capture::recorder))?;
-    let _store = serve_store(&host, arguments.store.socket.as_deref())?;
+    let _store = serve_store(&host, asked.store.socket.as_deref())?;
     host.wait_connected()?;
 
-    let asked = !arguments.route.is_empty();
+    let routes_named = !arguments.route.is_empty();
     let mut cells = Vec::new();
     for route in arguments.routes() {
         match plan(&host, route) {
             Ok(planned) => cells.extend(planned),
-            Err(lacks) if asked => return Err(Failure::Input(lacks)),
+            Err(lacks) if routes_named => return Err(Failure::Input(lacks)),
             Err(lacks) => progress.suspend(|| eprintln!("left out: {lacks}")),
         }
     }
@@ -43,7 +43,7 @@ pub fn run(arguments: &Arguments) -> Result<bool, Failure> {
     let largest = frames.iter().max_by_key(|frame| frame.bytes()).copied();
     let flip = match largest {
         // The flip begins with routes that not every mechanism has.
-        Some(frame) if !asked && arguments.mechanism == Mechanism::Destination => {
+        Some(frame) if !routes_named && asked.mechanism == Mechanism::Destination => {
             run_flip(&mut bench, frame, arguments, &progress)?
         }
         _ => None,
@@ -72,7 +72,7 @@ pub fn run(arguments: &Arguments) -> Result<bool, Failure> {
         costs: spec.costs,
         bus_gbit: arguments.bus_gbit,
         card: host.card(),
-        mechanism: arguments.mechanism,
+        mechanism: asked.mechanism,
         guests: host.guests.len(),
         payload: (file.display().to_string(), payload.bytes().len()),
         flip,
