@@ -275,24 +275,29 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
         if (total > PAGE_SIZE && !takes.sg) || !takes.gso(&offload) {
             return Err(DropReason::CannotTake);
         }
+        let mut behind = None;
         if let Some(origin) = &frame.origin
-            && self.passes_on(PortId(origin.from.port), to)
             && !frame.header.destination.is_multicast()
-            && self.pass_frame(to, tci, frame, origin)?
         {
-            return Ok(());
+            let from = origin.from.port;
+            if self.passes_on(PortId(from), to) && self.pass_frame(to, tci, frame, origin)? {
+                return Ok(());
+            }
+            behind = self.not_done(from, to);
         }
         if !takes.checksum(frame.header.ether_type, &offload) {
             offload = self.fill_checksum(&mut sources, total, offload)?;
         }
         let queue = if queues > 1 { self.queue_of(frame, queues) } else { 0 };
-        self.put(QueueId { port: to.0, queue }, &sources, total, offload)
+        self.put(QueueId { port: to.0, queue }, behind, &sources, total, offload)
     }
 
-    /// Plans the delivery of a frame to a guest's queue, or has it wait for receive buffers.
+    /// Plans the delivery of a frame to a guest's queue, or has it wait for receive buffers and
+    /// for the envelope that it is `behind`.
     fn put(
         &mut self,
         to: QueueId,
+        behind: Option<u32>,
         sources: &[Source],
         total: usize,
         offload: Offload,
@@ -307,7 +312,8 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
             return Err(DropReason::NoDestination);
         };
         // What came before it is first.
-        if queue.parked > 0 || (posted as usize) < needed {
+        if queue.parked > 0 || behind.is_some() || (posted as usize) < needed {
+            queue.behind = behind.or(queue.behind);
             return self.park(to, sources, total, offload);
         }
         let ops = &mut self.round.ops;

@@ -41,6 +41,7 @@ use crate::driver_domain::Backend;
 use crate::forward::{Frame, HEADERS, QueueId};
 use crate::netback::Fragment;
 use crate::uplink::PfControl;
+use crate::vif::Rings;
 
 /// Frames that one guest may have been passed and not said done of.
 const OUT: usize = 512;
@@ -101,7 +102,8 @@ fn placed(
 }
 
 impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
-    /// Whether frames between the two are the receiver's to copy.
+    /// Whether frames between the two are the receiver's to copy. Not while others wait for its
+    /// receive buffers, which they would overtake (rule 6).
     pub(crate) fn passes_on(&self, from: PortId, to: PortId) -> bool {
         if !self.manager.any_receiver_copies() {
             return false;
@@ -109,8 +111,18 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
         let (Some(from), Some(to)) = (self.vifs.get(&from.0), self.vifs.get(&to.0)) else {
             return false;
         };
-        to.rings.as_ref().is_some_and(|rings| rings.passed.is_some())
-            && self.manager.receiver_copies(from.mac, to.mac)
+        let can = |rings: &Rings<H>| {
+            rings.passed.is_some() && rings.queues.iter().all(|queue| queue.parked == 0)
+        };
+        to.rings.as_ref().is_some_and(can) && self.manager.receiver_copies(from.mac, to.mac)
+    }
+
+    /// The envelope that a guest has to say done of before a frame from another comes to it by its
+    /// receive ring, if there is one.
+    pub(crate) fn not_done(&mut self, from: u32, to: PortId) -> Option<u32> {
+        // One that is being filled has a number when it is on its way.
+        self.seal_passed(to.0);
+        self.passed(to)?.not_done(from)
     }
 
     /// Passes a frame on to a guest. `false` if an envelope cannot say it: it is to be copied.
@@ -142,13 +154,13 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
         let addresses = Addresses { destination: new.destination, source: new.source, tci };
         let head = FrameHead { ether_type, total, offload };
         if seen.len() == frame.total {
-            self.open_for(to, addresses, 0, usize::from(total), &offload)?;
+            self.open_for(to, addresses, origin, 0, usize::from(total), &offload)?;
             let passed = self.passed(to).ok_or(DropReason::NoDestination)?;
             passed.push_inline(head, &seen[header..]).map_err(|_| DropReason::Malformed)?;
             return Ok(true);
         }
         let Some(segments) = after_header(origin.fragments, header) else { return Ok(false) };
-        self.open_for(to, addresses, segments.len(), 0, &offload)?;
+        self.open_for(to, addresses, origin, segments.len(), 0, &offload)?;
         let ours = self.pass_segments(to, origin.guest, segments)?;
         let (now, ticket) = (self.round.now, self.round.next_ticket());
         let out = Out {
@@ -201,6 +213,7 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
         &mut self,
         to: PortId,
         addresses: Addresses,
+        origin: &Origin<'_>,
         segments: usize,
         inline: usize,
         offload: &Offload,
@@ -218,7 +231,7 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
         };
         match channel.room() {
             Ok(0) => Err(DropReason::ChannelFull),
-            Ok(_) => passed.open(addresses).ok_or(DropReason::ChannelFull),
+            Ok(_) => passed.open(origin.from.port, addresses).ok_or(DropReason::ChannelFull),
             Err(_) => {
                 self.round.broken.push(to.0);
                 Err(DropReason::NoDestination)

@@ -57,6 +57,9 @@ pub(crate) struct Queue<H: Hypervisor> {
     pub parked: usize,
     /// Their bytes.
     pub parked_bytes: usize,
+    /// The guest has to say done of that envelope of frames that were passed on to it before it
+    /// gets what waits.
+    pub behind: Option<u32>,
 }
 
 impl<H: Hypervisor> Queue<H> {

@@ -113,6 +113,11 @@ impl<O> SendWindow<O> {
         self.finished == self.next && self.outstanding.is_empty()
     }
 
+    /// Whether the peer has said done of an envelope, and of all before it.
+    pub fn is_done(&self, sequence: u32) -> bool {
+        self.finished.wrapping_sub(sequence) as i32 > 0
+    }
+
     /// Whether half of the window is in use: the peer should say done soon.
     pub fn half_full(&self) -> bool {
         let oldest = self.outstanding.front().map_or(self.next, |sent| sent.sequence);

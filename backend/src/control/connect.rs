@@ -207,6 +207,7 @@ fn map_queue<H: Hypervisor>(
         waiting: VecDeque::with_capacity(WAITING_FRAMES),
         parked: 0,
         parked_bytes: 0,
+        behind: None,
     })
 }
 

@@ -15,8 +15,9 @@ use super::{Outbound, QueueId, SLOT, Sources};
 use crate::counters::DropReason;
 use crate::driver_domain::Backend;
 use crate::netback::{Source, plan, slots_for};
+use crate::passing::Passed;
 use crate::uplink::PfControl;
-use crate::vif::Queue;
+use crate::vif::{Queue, Rings};
 
 /// Frames that may wait for one queue.
 pub(crate) const WAITING_FRAMES: usize = 64;
@@ -57,9 +58,14 @@ impl<H: Hypervisor> Queue<H> {
         self.parked_bytes = self.parked_bytes.saturating_sub(length);
     }
 
-    /// The next frame that waits, if there are buffers for it now.
-    fn ready(&mut self) -> Option<Waiting<H::Buf>> {
+    /// The next frame that waits, if there are buffers for it now and the guest has copied what
+    /// was passed on to it before.
+    fn ready(&mut self, passed: Option<&Passed>) -> Option<Waiting<H::Buf>> {
         let next = self.waiting.front()?;
+        self.behind = self.behind.filter(|envelope| passed.is_some_and(|p| !p.is_done(*envelope)));
+        if self.behind.is_some() {
+            return None;
+        }
         let posted = self.rx.pending().ok()? as usize;
         if posted < slots_for(next.length, &next.offload) {
             return None;
@@ -73,6 +79,10 @@ impl<H: Hypervisor> Queue<H> {
     /// there, or the ring is broken.
     pub fn buffers_have_come(&mut self) -> bool {
         let Some(next) = self.waiting.front() else { return false };
+        if self.behind.is_some() {
+            // A done wakes us, too.
+            return false;
+        }
         let needed = slots_for(next.length, &next.offload) as u32;
         self.rx.ask_after(needed).map_or(true, |posted| posted >= needed)
     }
@@ -155,12 +165,14 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
         let Self { vifs, round, counters, .. } = self;
         for (port, vif) in vifs {
             let guest = vif.guest;
-            let queues = vif.rings.iter_mut().flat_map(|rings| &mut rings.queues);
-            for (index, queue) in queues.enumerate() {
+            let Some(Rings { queues, passed, .. }) = &mut vif.rings else { continue };
+            for (index, queue) in queues.iter_mut().enumerate() {
                 if !queue.waiting.is_empty() && queue.rx.pending().is_err() {
                     round.broken.push(*port);
                 }
-                while let Some(Waiting { buffer, length, offload, .. }) = queue.ready() {
+                while let Some(Waiting { buffer, length, offload, .. }) =
+                    queue.ready(passed.as_deref())
+                {
                     busy = true;
                     let of = round.buffers.len() as u16;
                     let mut sources = Sources::new();

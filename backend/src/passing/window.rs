@@ -30,11 +30,15 @@ pub(crate) struct Passed {
     outs: Vec<Option<Out>>,
     free: Vec<u16>,
     open: Option<Open>,
+    /// Of senders whose frames the guest has not said done of, by port: their last envelope.
+    last: Vec<(u32, u32)>,
 }
 
 /// The envelope that is being filled.
 struct Open {
     builder: EnvelopeBuilder,
+    /// The sender's port.
+    from: u32,
     addresses: Addresses,
     sequence: u32,
 }
@@ -47,6 +51,7 @@ impl Passed {
             outs: (0..OUT).map(|_| None).collect(),
             free: (0..OUT as u16).rev().collect(),
             open: None,
+            last: Vec::new(),
         }
     }
 
@@ -64,8 +69,20 @@ impl Passed {
         })
     }
 
-    /// Opens an envelope; `None` if as much is out as may be.
-    pub fn open(&mut self, addresses: Addresses) -> Option<()> {
+    /// The envelope that the guest has to say done of before a frame that the sender at port
+    /// `from` sends now may come to it another way, if there is one (rule 6).
+    pub fn not_done(&self, from: u32) -> Option<u32> {
+        self.last.iter().find(|(port, _)| *port == from).map(|(_, sequence)| *sequence)
+    }
+
+    /// Whether the guest has said done of an envelope, and of all before it.
+    pub fn is_done(&self, sequence: u32) -> bool {
+        self.window.is_done(sequence)
+    }
+
+    /// Opens an envelope for frames of the sender at port `from`; `None` if as much is out as may
+    /// be.
+    pub fn open(&mut self, from: u32, addresses: Addresses) -> Option<()> {
         let sequence = self.window.open().filter(|_| !self.free.is_empty())?;
         let head = DeliverHead {
             epoch: self.window.epoch(),
@@ -76,7 +93,7 @@ impl Passed {
         };
         let mut builder = EnvelopeBuilder::deliver(addresses, head, None);
         builder.mark(Mechanism::Transitive);
-        self.open = Some(Open { builder, addresses, sequence });
+        self.open = Some(Open { builder, from, addresses, sequence });
         Some(())
     }
 
@@ -120,6 +137,10 @@ impl Passed {
         };
         if push(open.builder.finish()) {
             self.window.sent();
+            match self.last.iter_mut().find(|(port, _)| *port == open.from) {
+                Some((_, sequence)) => *sequence = open.sequence,
+                None => self.last.push((open.from, open.sequence)),
+            }
             return true;
         }
         while let Some(number) = self.window.unsent(open.sequence) {
@@ -132,8 +153,9 @@ impl Passed {
     pub fn finish(&mut self, done: &Done, mut finished: impl FnMut(Out)) -> bool {
         match self.window.check(done) {
             Ok(()) => {
-                let Passed { window, outs, free, .. } = self;
+                let Passed { window, outs, free, last, .. } = self;
                 window.finish(done, |number| Passed::free(outs, free, number, &mut finished));
+                last.retain(|(_, sequence)| !window.is_done(*sequence));
                 true
             }
             // Of an earlier connection.
