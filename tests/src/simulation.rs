@@ -8,11 +8,11 @@
 //! | module | what |
 //! |---|---|
 //! | [`plan`] | what a seed says |
-//! | [`world`] | who does what next |
+//! | [`world`], `schedule`, `talk` | the host's parts, who does what next, who sends what |
 //! | [`guests`], [`host`], [`port`] | drivers, and what they have of the machine and the card |
 //! | [`faults`], `accidents` | what goes wrong |
 //! | [`traffic`], [`deliveries`] | frames that can be judged alone, and what has arrived |
-//! | [`oracles`], `checks`, [`ledger`] | what must hold |
+//! | [`oracles`], `checks`, `host_checks`, [`ledger`] | what must hold |
 //! | [`trace`], [`run`], [`report`] | what happened, how it is made small, what is said of it |
 
 mod accidents;
@@ -21,13 +21,16 @@ pub mod deliveries;
 pub mod faults;
 pub mod guests;
 pub mod host;
+mod host_checks;
 pub mod ledger;
 pub mod oracles;
 pub mod plan;
 pub mod port;
 pub mod report;
 pub mod run;
+mod schedule;
 pub mod shared;
+mod talk;
 pub mod trace;
 pub mod traffic;
 pub mod world;
