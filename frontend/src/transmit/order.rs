@@ -4,9 +4,10 @@
 //! For envelopes the receiver's done says so. Netif's answer and the card's completion say only
 //! that a frame lies where the receiver will find it; the receiver therefore empties its paths in
 //! an order that is right for what follows on them (`crate::receive`), and so does the driver
-//! domain for frames that the card has brought to it. Two changes they cannot see: from netif to
-//! the VF, and from the VF to a direct channel, for the driver domain may have to pass on what the
-//! card carried. There the sender waits a little longer.
+//! domain for frames that the card has brought to it. Three changes they cannot see: from netif to
+//! the VF; from the VF to a direct channel, for the driver domain may have to pass on what the
+//! card carried; and from a VF that is gone, for the card may still carry what it had taken. There
+//! the sender waits a little longer.
 //!
 //! A flow is all that goes to one peer, or all that takes the default route. An address that had
 //! an entry belongs to its last peer's flow still when it has none for a moment. One that gets its
@@ -32,9 +33,9 @@ use crate::transmit::header_of;
 const HELD: usize = 512;
 /// Flows whose held frames are looked at in one turn.
 const FLOWS: usize = 64;
-/// How long the VF is not used after netif has drained, nor a direct channel after the VF has: time
-/// for the receiver to take what netif has brought, and for the driver domain to pass on what the
-/// card has.
+/// How long the VF is not used after netif has drained, nor a direct channel after the VF has, nor
+/// any path after a VF is gone: time for the receiver to take what netif has brought, for the
+/// driver domain to pass on what the card has, and for the card to carry what it has taken.
 const TAKEN: Duration = Duration::from_millis(2);
 
 impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
@@ -86,15 +87,16 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
     }
 
     /// Whether nothing of a peer's flow can be overtaken by what goes to another in its place this
-    /// way. What another incarnation has been sent is not waited for: it may be gone.
+    /// way. Another incarnation's done is not waited for: it may be gone. But what the card or
+    /// netif carries to the address, the one in its place gets.
     fn has_left(&mut self, peer: Peer, successor: Peer, path: Path) -> bool {
         let served = self.is_driver_domain(peer) || self.is_driver_domain(successor);
         let flow = self.flow(Some(peer));
         if !flow.held.is_empty() {
             return false;
         }
-        let before = flow.path.filter(|before| *before != path);
-        before.is_none_or(|before| !served || self.drained(Some(peer), before))
+        let waits = |before| before != path && (served || !matches!(before, Path::Envelope(_)));
+        !flow.path.is_some_and(waits) || self.may_go(Some(peer), path, self.now)
     }
 
     /// Whether earlier frames to the same address are held back with the default route's: it had
@@ -120,8 +122,13 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
         if !self.drained(peer, before) {
             return false;
         }
-        let direct = |path| matches!(path, Path::Envelope(FIRST_DIRECT_CHANNEL..));
-        if (before == Path::Netif && by_vf(path)) || (before == Path::VfFrame && direct(path)) {
+        let direct = matches!(path, Path::Envelope(FIRST_DIRECT_CHANNEL..));
+        let unseen = match before {
+            Path::Netif => by_vf(path),
+            Path::VfFrame => direct || !self.vf_up(),
+            Path::Envelope(_) => false,
+        };
+        if unseen {
             let drained_at = *self.flow(peer).drained_at.get_or_insert(now);
             return now.since(drained_at) >= TAKEN;
         }

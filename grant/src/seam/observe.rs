@@ -12,7 +12,7 @@ pub enum Direction {
 }
 
 /// By which way something travels.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Way {
     /// By the network card.
     Nic,

@@ -45,6 +45,10 @@ impl World {
             && self.nic.unplug_vf(vf).is_ok()
         {
             self.plug_at.insert(vf, now + span(Fault::VfUnplug, MS / 100, 300 * MS));
+            // Frames that it has taken leave it within the time that a sender gives it
+            // (frontend/src/transmit/order.rs): how late they are nobody can know.
+            self.card_asleep_until = self.card_asleep_until.min(now);
+            self.card_awake_until = now + 2 * MS;
         }
         if hit(Fault::RouteChange) {
             self.change_route();
@@ -67,7 +71,7 @@ impl World {
         if hit(Fault::BackendAsleep) {
             self.driver.asleep_until = now + span(Fault::BackendAsleep, MS / 100, 1000 * MS);
         }
-        if hit(Fault::CardAsleep) {
+        if hit(Fault::CardAsleep) && self.card_awake_until <= now {
             self.card_asleep_until = now + span(Fault::CardAsleep, MS / 100, 100 * MS);
         }
         if hit(Fault::TimeJump) {

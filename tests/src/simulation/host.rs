@@ -7,9 +7,9 @@ use std::ops::Range;
 use std::rc::Rc;
 
 use xenvelope_grant::seam::{
-    Access, CallFailed, Change, Copier, CopyBatch, CopyOp, CopyTicket, EventError, Events, Granter,
-    Host, Instant, Lacks, Mechanism, MechanismError, NoBuffer, Pinned, PortId, Refused, Segment,
-    Share, Shared as _, Store, StoreError, Submitted, WatchEvent,
+    Access, CallFailed, Change, Copier, CopyBatch, CopyOp, CopyTicket, Direction, EventError,
+    Events, Granter, Host, Instant, Lacks, Mechanism, MechanismError, NoBuffer, Pinned, PortId,
+    Refused, Segment, Share, Shared as _, Sight, Store, StoreError, Submitted, WatchEvent,
 };
 use xenvelope_grant::{DomId, GrantError, Gref, Peer, Status};
 use xenvelope_hypervisor_sim::machine::{
@@ -18,6 +18,8 @@ use xenvelope_hypervisor_sim::machine::{
 
 use super::faults::Fault;
 use super::shared::{Sabotage, Shared};
+use super::trace::Note;
+use super::traffic::{Came, named};
 
 /// What the world knows of a domain's sleep.
 #[derive(Default)]
@@ -119,6 +121,14 @@ impl Host for SimHost {
     }
     fn random(&self) -> u64 {
         self.shared.random()
+    }
+    fn observe<'a>(&self, sight: impl FnOnce() -> Sight<'a>) {
+        if let Sight::Frame { direction: Direction::Out, travel, bytes } = sight()
+            && let Some(Came { from, to, number }) = named(bytes)
+        {
+            let enclosed = travel.enclosed.is_some();
+            self.shared.note(Note::Leaves(from, to, number, travel.way, enclosed));
+        }
     }
 }
 

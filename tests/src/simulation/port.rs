@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use std::ops::Range;
 
 use xenvelope_grant::seam::{
-    Arrival, Buffer, Granter, NicCapabilities, NicPort, Offload, PortId, Unsent,
+    Arrival, Buffer, Granter, Host as _, NicCapabilities, NicPort, Offload, PortId, Unsent,
 };
 use xenvelope_hypervisor_sim::machine::FrameBuffer;
 use xenvelope_hypervisor_sim::nic::DomainPort;
@@ -15,7 +15,8 @@ use xenvelope_switch::envelope::{Envelope, is_envelope};
 use super::faults::Fault;
 use super::host::SimHost;
 use super::shared::Sabotage;
-use super::traffic;
+use super::trace::Note;
+use super::traffic::{self, Came, named};
 use crate::lab::mac;
 
 /// An envelope that the card keeps.
@@ -168,7 +169,13 @@ impl NicPort for SimPort {
         self.inner.refill(granter, headroom);
     }
     fn receive(&self) -> Option<Arrival<FrameBuffer>> {
-        self.inner.receive()
+        let arrival = self.inner.receive()?;
+        let bytes = &arrival.buffer.stack_bytes()[arrival.frame.clone()];
+        if let Some(Came { from, to, number }) = named(bytes) {
+            let at = self.host.domain.domid().0;
+            self.host.shared.note(Note::Brought(at, from, to, number));
+        }
+        Some(arrival)
     }
 }
 

@@ -4,6 +4,8 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
+use xenvelope_grant::seam::Way;
+
 use super::faults::Fault;
 
 /// Who does something.
@@ -30,6 +32,11 @@ pub enum Note {
     Sent(u8, u8, u32, u32),
     /// A stack got a frame: at, from, to, its number in the flow, its length.
     Got(u8, u8, u8, u32, u32),
+    /// A guest sends a frame on its way: from, to, its number in the flow, by which way, and
+    /// whether in an envelope.
+    Leaves(u8, u8, u32, Way, bool),
+    /// The card brought a frame: to which domid, from, to, its number in the flow.
+    Brought(u16, u8, u8, u32),
     /// Something went wrong, with a number that says more.
     Fault(Fault, u64),
     /// A frame was granted: by whom, to whom, its first reference.

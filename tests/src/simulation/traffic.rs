@@ -54,6 +54,14 @@ fn mix(mut z: u64) -> u64 {
     z ^ (z >> 31)
 }
 
+/// Which frame it says that it is, if that is one of ours.
+pub fn named(bytes: &[u8]) -> Option<Came> {
+    let (to, from) = (guest(bytes.get(..6)?)?, guest(bytes.get(6..12)?)?);
+    let kind = bytes.get(12..HEADER)?;
+    let number = u32::from(u16::from_be_bytes([kind[0], kind[1]]).wrapping_sub(FIRST_TYPE));
+    (number < MOST).then_some(Came { from, to, number })
+}
+
 fn address(guest: u8) -> MacAddress {
     if guest == ALL { MacAddress::BROADCAST } else { mac(usize::from(guest)) }
 }
@@ -126,16 +134,9 @@ impl Frames {
 
     /// Which frame it is, if it is one of ours and every byte of it is right.
     pub fn read(&self, bytes: &[u8]) -> Result<Came, String> {
-        let (Some(to), Some(from)) =
-            (bytes.get(..6).and_then(guest), bytes.get(6..12).and_then(guest))
-        else {
-            return Err(format!("no addresses of ours: {:02x?}", bytes.get(..14)));
+        let Some(Came { from, to, number }) = named(bytes) else {
+            return Err(format!("not of ours: {:02x?}", bytes.get(..HEADER)));
         };
-        let kind = bytes.get(12..HEADER).map(|kind| u16::from_be_bytes([kind[0], kind[1]]));
-        let number = u32::from(kind.unwrap_or(0).wrapping_sub(FIRST_TYPE));
-        if number >= MOST {
-            return Err(format!("no type of ours: {:02x?}", bytes.get(..14)));
-        }
         let length = self.length(from, to, number);
         // A card fills a frame up to 60 bytes.
         let padded =

@@ -78,6 +78,8 @@ pub struct World {
     pub polls: Polls,
     pub(super) card_at: u64,
     pub(super) card_asleep_until: u64,
+    /// It does not fall asleep before.
+    pub(super) card_awake_until: u64,
     pub(super) schedule: Random,
     pub(super) traffic: Random,
     pub(super) traffic_on: bool,
@@ -152,6 +154,7 @@ impl World {
             polls: Polls::default(),
             card_at: 0,
             card_asleep_until: 0,
+            card_awake_until: 0,
             schedule: Random(seed ^ 0x7363_6865),
             traffic,
             traffic_on: true,
