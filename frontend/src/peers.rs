@@ -165,7 +165,22 @@ impl<G: Granter> Default for Peers<G> {
 impl<G: Granter + Host> Peers<G> {
     /// The state of `peer`, made if there is none.
     pub fn of(&mut self, host: &G, peer: Peer) -> &mut PeerState<G> {
+        if !self.0.contains_key(&peer) {
+            self.add(host, peer);
+        }
         self.0.entry(peer).or_insert_with(|| PeerState::new(host))
+    }
+
+    /// A peer that we have not met. A manager that begins anew gives guests that are still there
+    /// other incarnations, and their envelopes may come once more on a path that cannot vouch for
+    /// them: what has come from the domain before counts. If it is another guest with the same id,
+    /// so is its epoch, and nothing of that is left with its first envelope.
+    #[cold]
+    fn add(&mut self, host: &G, peer: Peer) {
+        let others = self.0.iter().filter(|(other, _)| other.domid == peer.domid);
+        let before = others.max_by_key(|(other, _)| other.incarnation);
+        let receive = before.map(|(_, state)| state.receive.come_so_far()).unwrap_or_default();
+        self.0.insert(peer, PeerState { receive, ..PeerState::new(host) });
     }
 
     /// The state of `peer`, if there is one.

@@ -278,6 +278,17 @@ impl ReceiveWindow {
         }
     }
 
+    /// The same envelopes have come, and nobody is owed a done of them.
+    pub fn come_so_far(&self) -> ReceiveWindow {
+        ReceiveWindow {
+            epoch: self.epoch,
+            base: self.base,
+            seen: self.seen,
+            nonces: self.nonces,
+            ..ReceiveWindow::default()
+        }
+    }
+
     /// Envelopes with granted frames that no done has told of.
     pub fn unacknowledged(&self) -> u32 {
         self.unacknowledged
