@@ -7,5 +7,6 @@
 pub mod fuzz;
 pub mod lab;
 pub mod loom_domain;
+pub mod loom_ring;
 pub mod loom_words;
 pub mod simulation;

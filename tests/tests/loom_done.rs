@@ -20,39 +20,23 @@ use std::sync::Arc;
 
 use loom::thread;
 use xenvelope_grant::Words;
-use xenvelope_grant::ring::{Back, Front, RingLayout};
 use xenvelope_grant::seam::{Access, Instant};
 use xenvelope_switch::Done;
 use xenvelope_switch::window::{ReceiveWindow, SendWindow};
 use xenvelope_tests::loom_domain::{Domain, KINDS, Kind, PAGE, PEER, REF, page};
+use xenvelope_tests::loom_ring::{self, LAYOUT, LoomBack, LoomFront, ring};
 use xenvelope_tests::loom_words::{Event, LoomMemory, LoomWords, Weakness, caught, check};
 
 /// Of an envelope its sequence number and nonce, of a done what it covers and a nonce.
-type Slot = [u32; 3];
+type Slot = loom_ring::Slot<3>;
+type F = LoomFront<3>;
+type B = LoomBack<3>;
 
-const LAYOUT: RingLayout = RingLayout {
-    slots: 2,
-    stride: 12,
-    slots_at: 16,
-    req_prod: 0,
-    req_event: 4,
-    rsp_prod: 8,
-    rsp_event: 12,
-};
 const EPOCH: u32 = 5;
 const NOW: Instant = Instant(0);
 const PREEMPTIONS: usize = 3;
 const OTHER_FRAME: &str = "not the bytes that were sent with the envelope";
 const NOT_DONE: &str = "done was said before the copy was over";
-
-type F = Front<LoomWords, Slot, Slot>;
-type B = Back<LoomWords, Slot, Slot>;
-
-fn ring(front: Weakness, back: Weakness) -> (F, B) {
-    let memory = LoomMemory::new().with_u32(0..LAYOUT.size()).share();
-    let front = Front::new(LoomWords::weakened(&memory, front), LAYOUT);
-    (front, Back::attach(LoomWords::weakened(&memory, back), LAYOUT))
-}
 
 fn slot(number: u32, nonce: u64) -> Slot {
     [number, nonce as u32, (nonce >> 32) as u32]
@@ -152,7 +136,7 @@ fn take_dones(front: &mut F, window: &mut SendWindow<u32>) -> Vec<u32> {
 /// The sender sends a frame in a page, looks once whether it is done, lets it time out if not,
 /// and sends another frame to the same peer in the same page, by the same reference.
 fn done_or_time_out(kind: Kind, rules: Rules) {
-    let (mut front, back) = ring(Weakness::None, Weakness::None);
+    let (mut front, back) = ring::<3>(0, Weakness::None, Weakness::None);
     let domain = Domain::new(kind);
     let owner = domain.owner(rules.owner);
     let mut window = SendWindow::new(EPOCH, (1, 2));
@@ -200,7 +184,7 @@ const POOL: Pool =
 /// Two frames go through one page that the peer may read all the time. If no done comes for the
 /// first the page is never used again: it is freed, and the kernel keeps it while it is mapped.
 fn pool_hand_back(pool: Pool) {
-    let (mut front, mut back) = ring(pool.sender, pool.receiver);
+    let (mut front, mut back) = ring::<3>(0, pool.sender, pool.receiver);
     let pages = LoomMemory::new().with_u32(0..PAGE).share();
     let seen = LoomWords::of(&pages);
     let receiver = thread::spawn(move || {
@@ -236,7 +220,7 @@ fn pool_hand_back(pool: Pool) {
 
 /// We lend the driver domain a page, it writes a frame into it and hands it back, twice.
 fn area_hand_back(front: Weakness, back: Weakness, reads_first: bool) {
-    let (mut front, mut back) = ring(front, back);
+    let (mut front, mut back) = ring::<3>(0, front, back);
     let pages = LoomMemory::new().with_u32(0..PAGE).share();
     let theirs = LoomWords::of(&pages);
     let lent = Arc::new(Event::new());

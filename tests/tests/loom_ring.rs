@@ -8,33 +8,12 @@
 use std::sync::Arc;
 
 use loom::thread;
-use xenvelope_grant::ring::{Back, Front, RingLayout};
-use xenvelope_tests::loom_words::{Event, LoomMemory, LoomWords, Weakness, caught, check};
+use xenvelope_tests::loom_ring::{LAYOUT, LoomBack, Slot, ring};
+use xenvelope_tests::loom_words::{Event, Weakness, caught, check};
 
-/// Two 32-bit words: a slot that loom can tear.
-type Slot = [u32; 2];
-
-const LAYOUT: RingLayout = RingLayout {
-    slots: 2,
-    stride: 8,
-    slots_at: 16,
-    req_prod: 0,
-    req_event: 4,
-    rsp_prod: 8,
-    rsp_event: 12,
-};
 const STARTS: [u32; 2] = [0, u32::MAX];
 const LOST_WAKE_UP: &str = "deadlock";
 const STALE_SLOT: &str = "stale slot";
-
-type F = Front<LoomWords, Slot, Slot>;
-type B = Back<LoomWords, Slot, Slot>;
-
-fn ring(start: u32, front: Weakness, back: Weakness) -> (F, B) {
-    let memory = LoomMemory::new().with_u32(0..LAYOUT.size()).share();
-    let front = Front::starting_at(LoomWords::weakened(&memory, front), LAYOUT, start);
-    (front, Back::attach(LoomWords::weakened(&memory, back), LAYOUT))
-}
 
 fn request(number: u32) -> Slot {
     [0x1000 | number, 0x2000 | number]
@@ -45,7 +24,7 @@ fn response(number: u32) -> Slot {
 }
 
 /// Takes requests until `count` have come, asleep whenever there are none.
-fn take_requests(back: &mut B, event: &Event, count: u32) {
+fn take_requests(back: &mut LoomBack, event: &Event, count: u32) {
     let mut taken = 0;
     while taken < count {
         let waiting = back.pending_or_ask().expect("a front that keeps to the protocol");

@@ -16,11 +16,11 @@
 
 use loom::thread;
 use xenvelope_grant::Peer;
-use xenvelope_grant::ring::{Back, Front, RingLayout};
 use xenvelope_grant::seam::Access;
 use xenvelope_switch::MacAddress;
 use xenvelope_switch::table::{Entry, EntryFlags, TableReader, TableWriter};
 use xenvelope_tests::loom_domain::{Domain, KINDS, Kind, PEER, REF};
+use xenvelope_tests::loom_ring::{LAYOUT, LoomBack, ring};
 use xenvelope_tests::loom_words::{LoomMemory, LoomWords, Weakness, caught, check};
 
 const BUCKETS_AT: usize = 128;
@@ -57,26 +57,6 @@ fn grant_against_removal(kind: Kind, writer: Weakness, reader: Weakness) {
     assert_eq!(hypervisor.permits_peer(), kept, "what is not kept is taken back");
 }
 
-type Slot = [u32; 2];
-
-const LAYOUT: RingLayout = RingLayout {
-    slots: 2,
-    stride: 8,
-    slots_at: 16,
-    req_prod: 0,
-    req_event: 4,
-    rsp_prod: 8,
-    rsp_event: 12,
-};
-type F = Front<LoomWords, Slot, Slot>;
-type B = Back<LoomWords, Slot, Slot>;
-
-fn ring(front: Weakness, back: Weakness) -> (F, B) {
-    let memory = LoomMemory::new().with_u32(0..LAYOUT.size()).share();
-    let front = Front::new(LoomWords::weakened(&memory, front), LAYOUT);
-    (front, Back::attach(LoomWords::weakened(&memory, back), LAYOUT))
-}
-
 /// What the model of a change of route runs with.
 #[derive(Clone, Copy, Default)]
 struct Switch {
@@ -94,9 +74,9 @@ struct Switch {
 
 /// Frame 1 goes by netif, frame 2 by a direct channel when netif has drained.
 fn switch_route(switch: Switch) {
-    let (mut to_driver, mut from_sender) = ring(Weakness::None, Weakness::None);
-    let (mut to_receiver, mut netif) = ring(switch.driver, Weakness::None);
-    let (mut channel, mut from_channel) = ring(switch.sender, switch.receiver);
+    let (mut to_driver, mut from_sender) = ring(0, Weakness::None, Weakness::None);
+    let (mut to_receiver, mut netif) = ring(0, switch.driver, Weakness::None);
+    let (mut channel, mut from_channel) = ring(0, switch.sender, switch.receiver);
     to_driver.push(&[1, 1]).expect("a free slot");
     let _ = to_driver.publish();
 
@@ -123,7 +103,7 @@ fn switch_route(switch: Switch) {
         }
     });
     let mut taken = Vec::new();
-    let mut poll = |netif: &mut B, from_channel: &mut B| {
+    let mut poll = |netif: &mut LoomBack, from_channel: &mut LoomBack| {
         let from_netif = switch.netif_first.then(|| netif.pending());
         let by_channel = from_channel.pending().expect("a good index");
         let by_netif = from_netif.unwrap_or_else(|| netif.pending()).expect("a good index");

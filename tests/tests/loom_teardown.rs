@@ -16,22 +16,12 @@ use std::sync::Arc;
 
 use loom::thread;
 use xenvelope_grant::Words;
-use xenvelope_grant::ring::{Back, Front, RingLayout};
+use xenvelope_grant::ring::{Back, Front};
 use xenvelope_grant::seam::Access;
 use xenvelope_tests::loom_domain::{Domain, Kind, PEER, REF};
+use xenvelope_tests::loom_ring::{LAYOUT, LoomBack, LoomFront, Slot, ring_memory};
 use xenvelope_tests::loom_words::{Event, LoomMemory, LoomWords, Weakness, caught, check};
 
-type Slot = [u32; 2];
-
-const LAYOUT: RingLayout = RingLayout {
-    slots: 2,
-    stride: 8,
-    slots_at: 16,
-    req_prod: 0,
-    req_event: 4,
-    rsp_prod: 8,
-    rsp_event: 12,
-};
 const PREEMPTIONS: usize = 3;
 const REQUEST: Slot = [0x1001, 0x2001];
 const RESPONSE: Slot = [0x3001, 0x4001];
@@ -42,13 +32,10 @@ const AFTER: &str = "after the page was taken back";
 const LOST_WAKE_UP: &str = "deadlock";
 const LOST: &str = "not the next request";
 
-type F = Front<LoomWords, Slot, Slot>;
-type B = Back<LoomWords, Slot, Slot>;
-
 /// The peer maps the ring, answers what it finds, and unmaps; the owner sends and tears down.
 fn tear_down(kind: Kind, owner: Weakness, hypervisor: Weakness) {
-    let memory = LoomMemory::new().with_u32(0..LAYOUT.size()).share();
-    let mut front: F = Front::new(LoomWords::of(&memory), LAYOUT);
+    let memory = ring_memory::<2>();
+    let mut front: LoomFront = Front::new(LoomWords::of(&memory), LAYOUT);
     let domain = Domain::new(kind);
     let mut hypervisor = domain.hypervisor(hypervisor);
     let owner = domain.owner(owner);
@@ -56,7 +43,7 @@ fn tear_down(kind: Kind, owner: Weakness, hypervisor: Weakness) {
     let mapped = LoomWords::of(&memory);
     let peer = thread::spawn(move || {
         let answered = hypervisor.map(Access::Write, |_, _| {
-            let mut back: B = Back::attach(mapped, LAYOUT);
+            let mut back: LoomBack = Back::attach(mapped, LAYOUT);
             let waiting = back.pending();
             assert!(waiting.is_ok(), "the peer reads it {AFTER}");
             for _ in 0..waiting.unwrap_or(0) {
@@ -93,8 +80,8 @@ fn tear_down(kind: Kind, owner: Weakness, hypervisor: Weakness) {
 }
 
 fn ring() -> Arc<LoomMemory> {
-    let memory = LoomMemory::new().with_u32(0..LAYOUT.size()).share();
-    let _: F = Front::new(LoomWords::of(&memory), LAYOUT);
+    let memory = ring_memory::<2>();
+    let _: LoomFront = Front::new(LoomWords::of(&memory), LAYOUT);
     memory
 }
 
@@ -102,12 +89,12 @@ fn ring() -> Arc<LoomMemory> {
 /// What the dead one had not answered comes again.
 fn replaced_back(answers: bool, front: Weakness, second: Weakness) {
     let memory = ring();
-    let mut front: F = Front::attach(LoomWords::weakened(&memory, front), LAYOUT);
+    let mut front: LoomFront = Front::attach(LoomWords::weakened(&memory, front), LAYOUT);
     let event = Arc::new(Event::new());
     let rung = Arc::clone(&event);
     let other = thread::spawn(move || {
         let mut taken = 0;
-        let mut first: B = Back::attach(LoomWords::of(&memory), LAYOUT);
+        let mut first: LoomBack = Back::attach(LoomWords::of(&memory), LAYOUT);
         if first.pending().expect("an honest index") > 0 {
             assert_eq!(first.pop(), [0, 0], "{LOST}");
             if answers {
@@ -117,7 +104,7 @@ fn replaced_back(answers: bool, front: Weakness, second: Weakness) {
             }
         }
         drop(first);
-        let mut second: B = Back::attach(LoomWords::weakened(&memory, second), LAYOUT);
+        let mut second: LoomBack = Back::attach(LoomWords::weakened(&memory, second), LAYOUT);
         while taken < 2 {
             let waiting = second.pending_or_ask().expect("an honest index");
             if waiting == 0 {
@@ -146,7 +133,7 @@ fn replaced_front(second: Weakness, back: Weakness) {
     let rung = Arc::clone(&event);
     let words = LoomWords::weakened(&memory, back);
     let other = thread::spawn(move || {
-        let mut back: B = Back::attach(words, LAYOUT);
+        let mut back: LoomBack = Back::attach(words, LAYOUT);
         let mut taken = 0;
         while taken < 2 {
             let waiting = back.pending_or_ask().expect("an honest index");
@@ -161,7 +148,7 @@ fn replaced_front(second: Weakness, back: Weakness) {
             let _ = back.publish();
         }
     });
-    let mut first: F = Front::attach(LoomWords::of(&memory), LAYOUT);
+    let mut first: LoomFront = Front::attach(LoomWords::of(&memory), LAYOUT);
     first.push(&[0, 0]).expect("a free slot");
     if first.publish() {
         event.notify();
@@ -169,7 +156,7 @@ fn replaced_front(second: Weakness, back: Weakness) {
     first.push(&[9, 9]).expect("a free slot");
     drop(first);
     let words = LoomWords::weakened(&memory, second);
-    let mut second: F = Front::resume(words, LAYOUT).expect("indices that can be");
+    let mut second: LoomFront = Front::resume(words, LAYOUT).expect("indices that can be");
     second.push(&[1, 1]).expect("a free slot");
     if second.publish() {
         event.notify();
