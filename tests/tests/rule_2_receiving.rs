@@ -9,17 +9,9 @@ use xenvelope_hypervisor_sim::machine::Domain;
 use xenvelope_hypervisor_sim::nic::DomainPort;
 use xenvelope_switch::{DeliverHead, MAX_ENVELOPE};
 use xenvelope_tests::lab::envelopes::{addresses, done, granted, head, inline};
-use xenvelope_tests::lab::{GuestPlan, HostileGuest, Lab, frame, frame_tagged, mac, steal};
+use xenvelope_tests::lab::{GuestPlan, Lab, frame, frame_tagged, mac, steal};
 
 const SECRET: u8 = 0xA7;
-
-/// Two guests and a hostile one behind the driver domain's switch; frames go in envelopes.
-fn switched() -> (Lab, HostileGuest) {
-    let mut lab = Lab::with_guests(2, &GuestPlan::default());
-    let hostile = HostileGuest::connect(&mut lab, mac(9));
-    lab.all_routes(PairRoute::Switch);
-    (lab, hostile)
-}
 
 /// Two guests with VFs and a third party with one, on a card that lets forged sources pass.
 fn spoofed(route: PairRoute) -> (Lab, Domain, DomainPort) {
@@ -44,7 +36,7 @@ fn send_raw(domain: &Domain, port: &DomainPort, bytes: &[u8]) {
 /// Hangs on the switch's check of the source in `Switch::ingress`.
 #[test]
 fn a_guest_that_forges_its_source_reaches_nobody_through_the_driver_domain() {
-    let (mut lab, mut hostile) = switched();
+    let (mut lab, mut hostile) = Lab::switched();
     let forged = addresses(mac(1), mac(0));
     hostile.push_envelope(&inline(forged, head(5, 0), &[1; 60]));
     hostile.send_netif(&frame(mac(1), mac(0), &[1; 60]));
@@ -56,7 +48,7 @@ fn a_guest_that_forges_its_source_reaches_nobody_through_the_driver_domain() {
 /// Hangs on `Switch::ingress`, which knows no VLAN tag on an access port.
 #[test]
 fn a_guest_that_tags_its_frames_reaches_nobody() {
-    let (mut lab, mut hostile) = switched();
+    let (mut lab, mut hostile) = Lab::switched();
     let tagged = xenvelope_switch::Addresses { tci: Some(7), ..addresses(mac(1), mac(9)) };
     hostile.push_envelope(&inline(tagged, head(5, 0), &[1; 60]));
     hostile.send_netif(&frame_tagged(mac(1), mac(9), Some(7), &[1; 60]));
@@ -68,7 +60,7 @@ fn a_guest_that_tags_its_frames_reaches_nobody() {
 /// receiver's own table, and on the check of the source in the switch.
 #[test]
 fn a_guest_that_names_the_grants_of_another_gets_its_victim_to_copy_nothing_of_them() {
-    let (mut lab, mut hostile) = switched();
+    let (mut lab, mut hostile) = Lab::switched();
     lab.guests[1].asleep = true;
     lab.send(0, 1, &[SECRET; 1000]);
     lab.steps(3);
@@ -179,7 +171,7 @@ fn a_third_guest_cannot_launder_a_forged_envelope_through_the_driver_domain() {
 
 #[test]
 fn lengths_that_leave_the_page_or_do_not_add_up_deliver_nothing() {
-    let (mut lab, mut hostile) = switched();
+    let (mut lab, mut hostile) = Lab::switched();
     let page = hostile.grant_page(lab.domid(1), &[7; 4096]);
     let gref = hostile.domain.segments(&page)[0].gref;
     let segment = |offset, len| Segment { gref, offset, len };
@@ -214,7 +206,7 @@ fn lengths_that_leave_the_page_or_do_not_add_up_deliver_nothing() {
 fn a_slot_that_is_rewritten_while_it_is_read_is_read_once() {
     use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
     use xenvelope_grant::Words as _;
-    let (mut lab, mut hostile) = switched();
+    let (mut lab, mut hostile) = Lab::switched();
     let to = addresses(mac(1), mac(9));
     let page = hostile.grant_page(lab.domid(1), &[7; 4096]);
     let gref = hostile.domain.segments(&page)[0].gref;

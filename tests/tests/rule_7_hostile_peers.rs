@@ -13,13 +13,6 @@ use xenvelope_switch::table::{CHANNEL_DRIVER_DOMAIN, Entry, EntryFlags};
 use xenvelope_tests::lab::envelopes::{addresses, done, granted, head, inline, opened};
 use xenvelope_tests::lab::{FakeBackend, GuestPlan, HostileGuest, Lab, frame, mac};
 
-fn switched() -> (Lab, HostileGuest) {
-    let mut lab = Lab::with_guests(2, &GuestPlan::default());
-    let hostile = HostileGuest::connect(&mut lab, mac(9));
-    lab.all_routes(PairRoute::Switch);
-    (lab, hostile)
-}
-
 fn others_go_on(lab: &mut Lab) {
     lab.expect_delivery(0, 1, &[2; 60]);
     lab.expect_delivery(1, 0, &[2; 1000]);
@@ -29,7 +22,7 @@ fn others_go_on(lab: &mut Lab) {
 /// Hangs on `pending` in the ring. (netif's own rings: `hostile/frontend_to_backend/xsa_39.rs`.)
 #[test]
 fn a_guest_whose_envelope_index_runs_ahead_is_closed_and_others_go_on() {
-    let (mut lab, hostile) = switched();
+    let (mut lab, hostile) = Lab::switched();
     HostileGuest::overrun(hostile.send.words(), channel::LAYOUT.req_prod);
     lab.steps(10);
     assert!(hostile.is_closed());
@@ -40,7 +33,7 @@ fn a_guest_whose_envelope_index_runs_ahead_is_closed_and_others_go_on() {
 /// Hangs on the backend closing an interface whose receive side is broken, too.
 #[test]
 fn a_guest_that_breaks_the_ring_that_it_gets_envelopes_by_is_closed_and_others_go_on() {
-    let (mut lab, hostile) = switched();
+    let (mut lab, hostile) = Lab::switched();
     HostileGuest::overrun(hostile.receive.words(), channel::LAYOUT.rsp_prod);
     for _ in 0..70 {
         for _ in 0..2 {
@@ -68,7 +61,7 @@ fn a_driver_domain_whose_envelope_index_runs_ahead_loses_the_connection() {
 /// Hangs on each operation's own status in `copy_and_deliver`.
 #[test]
 fn one_frame_that_cannot_be_copied_does_not_spoil_the_others() {
-    let (mut lab, mut hostile) = switched();
+    let (mut lab, mut hostile) = Lab::switched();
     let page = hostile.grant_page(lab.domid(1), &[7; 4096]);
     let good = [Segment { gref: hostile.domain.segments(&page)[0].gref, offset: 0, len: 600 }];
     let bad = [Segment { gref: Gref(0x00FF_FFFF), ..good[0] }];
@@ -93,7 +86,7 @@ fn one_frame_that_cannot_be_copied_does_not_spoil_the_others() {
 #[test]
 fn nothing_is_delivered_when_the_copy_call_fails_and_all_goes_on_when_it_works_again() {
     for route in [PairRoute::Switch, PairRoute::Bridge] {
-        let (mut lab, _hostile) = switched();
+        let (mut lab, _hostile) = Lab::switched();
         lab.all_routes(route);
         lab.expect_delivery(0, 1, &[1; 1000]);
         lab.machine.fail_copy_calls(true);
@@ -114,7 +107,7 @@ fn nothing_is_delivered_when_the_copy_call_fails_and_all_goes_on_when_it_works_a
 /// Hangs on `ReceiveWindow::check`.
 #[test]
 fn an_envelope_that_is_sent_again_is_not_delivered_again() {
-    let (mut lab, mut hostile) = switched();
+    let (mut lab, mut hostile) = Lab::switched();
     let to = addresses(mac(1), mac(9));
     for sequence in [0, 0, 1, 0, 1, 3, 3, 2, 3] {
         hostile.push_envelope(&inline(to, head(5, sequence), &[sequence as u8; 60]));
@@ -136,7 +129,7 @@ fn sent_to(lab: &mut Lab, hostile: &mut HostileGuest) -> xenvelope_switch::Deliv
 /// Hangs on `SendWindow::finish`, which finds nothing left.
 #[test]
 fn a_done_that_is_said_again_changes_nothing() {
-    let (mut lab, mut hostile) = switched();
+    let (mut lab, mut hostile) = Lab::switched();
     let first = sent_to(&mut lab, &mut hostile);
     let said = done(addresses(mac(0), mac(9)), first.epoch, first.sequence + 1, first.nonce);
     for _ in 0..5 {
@@ -157,7 +150,7 @@ fn a_done_that_is_said_again_changes_nothing() {
 #[test]
 fn a_peer_that_says_done_to_what_was_never_sent_loses_its_path_and_nobody_else_does() {
     for lie in 0..2 {
-        let (mut lab, mut hostile) = switched();
+        let (mut lab, mut hostile) = Lab::switched();
         let sent = sent_to(&mut lab, &mut hostile);
         let (cumulative, nonce) = if lie == 0 { (77, sent.nonce) } else { (1, sent.nonce ^ 1) };
         hostile.push_envelope(&done(addresses(mac(0), mac(9)), sent.epoch, cumulative, nonce));
@@ -179,7 +172,7 @@ fn a_peer_that_says_done_to_what_was_never_sent_loses_its_path_and_nobody_else_d
 #[test]
 fn frames_that_ride_with_a_false_done_are_not_delivered() {
     use xenvelope_switch::{Done, EnvelopeBuilder};
-    let (mut lab, mut hostile) = switched();
+    let (mut lab, mut hostile) = Lab::switched();
     let sent = sent_to(&mut lab, &mut hostile);
     let lie = Done { epoch: sent.epoch, cumulative: 77, selective: 0, nonce: 1 };
     let to = addresses(mac(0), mac(9));
@@ -272,7 +265,7 @@ proptest! {
     fn whatever_a_guest_writes_into_its_envelope_slots_others_go_on(
         slots in prop::collection::vec(slot(), 1..60),
     ) {
-        let (mut lab, mut hostile) = switched();
+        let (mut lab, mut hostile) = Lab::switched();
         for slot in slots {
             hostile.push_envelope(&slot);
         }
@@ -286,7 +279,7 @@ proptest! {
     fn whatever_a_guest_requests_by_netif_others_go_on(
         requests in prop::collection::vec(tx_request(), 1..100),
     ) {
-        let (mut lab, mut hostile) = switched();
+        let (mut lab, mut hostile) = Lab::switched();
         for request in requests {
             let _ = hostile.tx.push(&request);
         }

@@ -5,7 +5,7 @@ use xenvelope_frontend::Link;
 use xenvelope_grant::DomId;
 use xenvelope_hypervisor_sim::machine::CounterSnapshot;
 
-use super::{GuestPlan, Lab};
+use super::{GuestPlan, HostileGuest, Lab, mac};
 
 /// Guests 0 and 1, which send each other frames by netif, and what they had granted when all was
 /// well.
@@ -38,13 +38,8 @@ impl Bystanders {
     /// # Panics
     /// If that is not so.
     pub fn unharmed(&self, lab: &mut Lab) {
-        for length in [60, 1000, 9000] {
-            lab.expect_delivery(0, 1, &vec![2; length]);
-            lab.expect_delivery(1, 0, &vec![3; length]);
-        }
-        lab.steps(10);
+        lab.expect_pair(10);
         for (guest, before) in self.grants.iter().enumerate() {
-            assert_eq!(lab.guests[guest].frontend.link(), Link::Up);
             let now = lab.grants(guest, DomId::DOM0).len();
             assert!(now <= *before, "guest {guest} has {now} grants out, it had {before}");
         }
@@ -57,6 +52,31 @@ impl Bystanders {
 }
 
 impl Lab {
+    /// Guests 0 and 1, and a hostile one with the address [`mac`]`(9)`; frames go in envelopes by
+    /// the driver domain's switch.
+    pub fn switched() -> (Lab, HostileGuest) {
+        let mut lab = Lab::with_guests(2, &GuestPlan::default());
+        let hostile = HostileGuest::connect(&mut lab, mac(9));
+        lab.all_routes(PairRoute::Switch);
+        (lab, hostile)
+    }
+
+    /// Guests 0 and 1 reach each other both ways, with what fits a page and what does not, and
+    /// are connected so many steps later.
+    ///
+    /// # Panics
+    /// If that is not so.
+    pub fn expect_pair(&mut self, settling: usize) {
+        for length in [60, 1000, 9000] {
+            self.expect_delivery(0, 1, &vec![2; length]);
+            self.expect_delivery(1, 0, &vec![3; length]);
+        }
+        self.steps(settling);
+        for guest in &self.guests[..2] {
+            assert_eq!(guest.frontend.link(), Link::Up);
+        }
+    }
+
     /// How many pages of a guest's the driver domain has mapped.
     pub fn mapped_from(&self, guest: DomId) -> usize {
         let pages = self.machine.memory_snapshot(DomId::DOM0);

@@ -9,7 +9,7 @@ use xenvelope_grant::xenbus::{Directory, Transaction, XenbusState, key};
 use xenvelope_hypervisor_sim::machine::{Costs, Domain, Machine, Port};
 use xenvelope_tests::lab::{GuestPlan, Lab, mac, make_vif};
 
-use crate::neighbours::{go_on, switched};
+use crate::neighbours::go_on;
 
 /// Ports of a domain, without port 0, which is none.
 const PORTS: usize = 4095;
@@ -55,7 +55,7 @@ fn connects_with(lab: &mut Lab, number: usize, port: u32) -> XenbusState {
 /// Hangs on `PortTable::get`.
 #[test]
 fn xsa_221_a_guest_that_names_a_port_that_is_none_is_not_connected() {
-    let (mut lab, hostile) = switched();
+    let (mut lab, hostile) = Lab::switched();
     // None at all, one that nobody opened, beyond all, and a port's number of another guest.
     let others = hostile.domain.id(&hostile.port).0;
     for (number, port) in (10..).zip([0, 77, 4096, u32::MAX, others + 1]) {
@@ -85,7 +85,7 @@ fn xsa_221_a_port_that_was_opened_for_another_is_not_to_be_had() {
 /// Hangs on `PORTS` in `PortTable::allocate`.
 #[test]
 fn xsa_342_a_guest_that_opens_ports_without_end_has_an_end_and_is_alone_with_it() {
-    let (mut lab, hostile) = switched();
+    let (mut lab, hostile) = Lab::switched();
     let ports = all_ports(&hostile.domain);
     assert_eq!(ports.len(), PORTS - 1, "it had one");
     go_on(&mut lab);
@@ -96,7 +96,7 @@ fn xsa_342_a_guest_that_opens_ports_without_end_has_an_end_and_is_alone_with_it(
 /// Hangs on the same, and on `Frontend::act` taking the error.
 #[test]
 fn xsa_496_who_has_no_port_left_is_not_connected_and_does_not_fall_over() {
-    let (mut lab, _hostile) = switched();
+    let (mut lab, _hostile) = Lab::switched();
     let late = lab.add_guest(&GuestPlan::default());
     let ports = all_ports(&lab.guests[late].domain);
     lab.steps(100);

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use xenvelope_grant::DomId;
 use xenvelope_grant::seam::{Change, Host as _, Store as _, StoreError};
 use xenvelope_hypervisor_sim::machine::{Costs, Domain, Machine};
-use xenvelope_tests::lab::{HostileGuest, mac, remove_vif};
+use xenvelope_tests::lab::{HostileGuest, Lab, mac, remove_vif};
 use xenvelope_xen::wire::{Assembler, WireError};
 
-use crate::neighbours::{go_on, switched};
+use crate::neighbours::go_on;
 
 fn machine() -> (Arc<Machine>, Domain, Domain, Domain) {
     let machine = Machine::new(Costs::ideal());
@@ -64,7 +64,7 @@ fn xsa_72_a_reply_that_is_longer_than_a_message_may_be_ends_the_connection() {
 /// Hangs on `MAX_WATCHES` in `Watches::add`.
 #[test]
 fn xsa_115_a_guest_that_watches_without_end_is_stopped_and_others_go_on() {
-    let (mut lab, hostile) = switched();
+    let (mut lab, hostile) = Lab::switched();
     let set = (0..1000).filter(|token| hostile.domain.watch("device", *token).is_ok()).count();
     assert!(set <= 128, "{set} watches");
     assert_eq!(hostile.domain.watch("device", 1).err(), Some(StoreError::Quota));
@@ -146,7 +146,7 @@ fn xsa_326_416_a_flood_of_events_costs_who_does_not_ask_a_bounded_number_and_no_
 #[test]
 fn xsa_326_a_guest_that_writes_without_end_keeps_nobody_from_coming_and_going() {
     use xenvelope_tests::lab::GuestPlan;
-    let (mut lab, hostile) = switched();
+    let (mut lab, hostile) = Lab::switched();
     for round in 0..200 {
         for name in ["state", "event-channel", "tx-ring-ref", "multi-queue-num-queues", "nonsense"]
         {
@@ -225,7 +225,7 @@ fn xsa_481_a_guest_has_no_rights_where_its_number_is_but_the_beginning() {
 /// Hangs on `Tree::is_writable_by`.
 #[test]
 fn a_guest_that_writes_in_the_driver_domains_directory_changes_nothing() {
-    let (mut lab, hostile) = switched();
+    let (mut lab, hostile) = Lab::switched();
     let victim = lab.domid(1);
     for path in [
         format!("/local/domain/0/backend/vif/{victim}/0/state"),
@@ -245,7 +245,7 @@ fn a_guest_that_writes_in_the_driver_domains_directory_changes_nothing() {
 /// Hangs on `Machine::destroy` telling the store before the id can be taken again.
 #[test]
 fn xsa_322_a_successor_in_the_same_directory_is_another_guest() {
-    let (mut lab, hostile) = switched();
+    let (mut lab, hostile) = Lab::switched();
     let domid = hostile.domain.domid();
     let secret = "/local/domain/0/backend/for-the-first";
     write(&lab.dom0, secret, "x", Some(domid)).expect("the toolstack may");

@@ -5,14 +5,14 @@ use xenvelope_grant::seam::Access;
 use xenvelope_grant::seam::{Buffer as _, Granter as _, Offload, Segment};
 use xenvelope_switch::{ETHER_TYPE, EnvelopeBuilder, FrameHead};
 use xenvelope_tests::lab::envelopes::{addresses, frame_head, granted, head};
-use xenvelope_tests::lab::{frame, mac};
+use xenvelope_tests::lab::{Lab, frame, mac};
 
-use crate::neighbours::{go_on, switched};
+use crate::neighbours::go_on;
 
 /// Hangs on the type in `Pieces::check`.
 #[test]
 fn an_envelope_in_an_envelope_is_refused() {
-    let (mut lab, mut hostile) = switched();
+    let (mut lab, mut hostile) = Lab::switched();
     let (to, inner) =
         (addresses(mac(1), mac(9)), FrameHead { ether_type: ETHER_TYPE, ..frame_head(60) });
     let page = hostile.grant_page(lab.domid(1), &[7; 4096]);
@@ -38,7 +38,7 @@ fn an_envelope_in_an_envelope_is_refused() {
 /// Hangs on `Pieces::check_sizes` counting in more than 16 bits.
 #[test]
 fn lengths_that_add_up_past_64_kib_are_refused() {
-    let (mut lab, mut hostile) = switched();
+    let (mut lab, mut hostile) = Lab::switched();
     let page = hostile.grant_page(lab.domid(1), &[7; 4096]);
     let gref = hostile.domain.segments(&page)[0].gref;
     let pieces = [Segment { gref, offset: 0, len: 4096 }; 17];
@@ -62,7 +62,7 @@ fn lengths_that_add_up_past_64_kib_are_refused() {
 /// Hangs on each operation's own status in `Frontend::deliver`.
 #[test]
 fn a_grant_that_is_revoked_in_the_middle_of_a_batch_costs_its_own_frame() {
-    let (mut lab, mut hostile) = switched();
+    let (mut lab, mut hostile) = Lab::switched();
     let to = addresses(mac(1), mac(9));
     lab.guests[1].asleep = true;
     let mut pages: Vec<_> =
@@ -92,7 +92,7 @@ fn a_grant_that_is_revoked_in_the_middle_of_a_batch_costs_its_own_frame() {
 /// Hangs on `Frontend::prepare_copy` delivering the headers that came inline.
 #[test]
 fn headers_that_are_rewritten_after_the_filter_saw_them_arrive_as_it_saw_them() {
-    let (mut lab, mut hostile) = switched();
+    let (mut lab, mut hostile) = Lab::switched();
     let peer = lab.guests[1].domain.peer();
     // The whole frame lies in the page, as an honest sender has it; the granted part is behind
     // the headers, or all of it, if the sender lies about that.

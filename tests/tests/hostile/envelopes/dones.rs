@@ -6,7 +6,7 @@ use xenvelope_switch::DeliverHead;
 use xenvelope_tests::lab::envelopes::{addresses, done, opened};
 use xenvelope_tests::lab::{HostileGuest, Lab, frame, mac};
 
-use crate::neighbours::{go_on, switched};
+use crate::neighbours::go_on;
 
 /// Guest 0 sends a frame to the hostile one, which has its envelope.
 fn sent(lab: &mut Lab, hostile: &mut HostileGuest, fill: u8) -> (DeliverHead, Segment) {
@@ -20,7 +20,7 @@ fn sent(lab: &mut Lab, hostile: &mut HostileGuest, fill: u8) -> (DeliverHead, Se
 /// Hangs on `SendWindow::check` comparing the nonce.
 #[test]
 fn a_done_with_a_forged_nonce_frees_nothing_and_costs_its_sender_its_path() {
-    let (mut lab, mut hostile) = switched();
+    let (mut lab, mut hostile) = Lab::switched();
     let (head, segment) = sent(&mut lab, &mut hostile, 1);
     let to = addresses(mac(0), mac(9));
     hostile.push_envelope(&done(to, head.epoch, head.sequence + 1, head.nonce.wrapping_add(1)));
@@ -40,7 +40,7 @@ fn a_done_with_a_forged_nonce_frees_nothing_and_costs_its_sender_its_path() {
 /// Hangs on `Frontend::take_done`, which takes the grant back before the buffer is used again.
 #[test]
 fn who_says_done_before_it_has_copied_reads_nothing_of_what_comes_next() {
-    let (mut lab, mut hostile) = switched();
+    let (mut lab, mut hostile) = Lab::switched();
     let (head, segment) = sent(&mut lab, &mut hostile, 1);
     let to = addresses(mac(0), mac(9));
     hostile.push_envelope(&done(to, head.epoch, head.sequence + 1, head.nonce));

@@ -4,14 +4,14 @@ use xenvelope_frontend::DropReason;
 use xenvelope_grant::Gref;
 use xenvelope_grant::seam::{Granter as _, Segment};
 use xenvelope_tests::lab::envelopes::{addresses, granted, head};
-use xenvelope_tests::lab::{Hooks, Uncopied, frame, mac};
+use xenvelope_tests::lab::{Hooks, Lab, Uncopied, frame, mac};
 
-use crate::neighbours::{go_on, switched};
+use crate::neighbours::go_on;
 
 /// Hangs on `GrantState::entry`.
 #[test]
 fn xsa_18_134_references_beyond_the_table_are_refused() {
-    let (mut lab, mut hostile) = switched();
+    let (mut lab, mut hostile) = Lab::switched();
     let page = hostile.grant_page(lab.domid(1), &[7; 4096]);
     let good = hostile.domain.segments(&page)[0].gref;
     let to = addresses(mac(1), mac(9));
@@ -29,7 +29,7 @@ fn xsa_18_134_references_beyond_the_table_are_refused() {
 
 /// The hypervisor says that the call went well, and `uncopied` of each operation.
 fn nothing_is_delivered(uncopied: Uncopied) {
-    let (mut lab, _hostile) = switched();
+    let (mut lab, _hostile) = Lab::switched();
     lab.expect_delivery(0, 1, &[1; 1000]);
     let hooks: Hooks = lab.guests[1].hooks.clone();
     hooks.leave_copies(Some(uncopied));
