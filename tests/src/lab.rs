@@ -5,8 +5,8 @@ mod bystanders;
 pub mod envelopes;
 mod fake_backend;
 mod frames;
+mod guest;
 mod hooked;
-
 mod hostile;
 mod random;
 mod raw_netif;
@@ -18,10 +18,9 @@ mod toolstack;
 use std::sync::Arc;
 
 use xenvelope_backend::{Backend, Manager, PairRoute};
-use xenvelope_frontend::transmit::FRAME_AT;
-use xenvelope_frontend::{Config, Counters, Frontend, Link};
+use xenvelope_frontend::{Config, Link};
 use xenvelope_grant::DomId;
-use xenvelope_grant::seam::{Buffer, Host as _, Instant, Offload};
+use xenvelope_grant::seam::{Host as _, Instant};
 use xenvelope_hypervisor_sim::host::{CardAgent, VfHolder};
 use xenvelope_hypervisor_sim::machine::{Costs, Domain, DomainOptions, GrantVersion, Machine};
 use xenvelope_hypervisor_sim::nic::{CardPort, DomainPort, Nic, NicConfig};
@@ -30,6 +29,7 @@ use xenvelope_switch::MacAddress;
 pub use bystanders::Bystanders;
 pub use fake_backend::FakeBackend;
 pub use frames::{TEST_TYPE, frame, frame_tagged, numbered, numbers_from, payload, tcp_frame};
+pub use guest::{GuestPlan, LabFrontend, LabGuest, lab_guest};
 pub use hooked::{Hooked, Hooks, Uncopied};
 pub use hostile::{HostileGuest, RX_LAYOUT, TX_LAYOUT, steal};
 pub use random::{Random, seed};
@@ -38,8 +38,6 @@ pub use shifting::Shifting;
 pub use stock::{StockGuest, StockPlan};
 pub use toolstack::{make_vif, remove_vif};
 
-/// The frontend of the lab's guests.
-pub type LabFrontend = Frontend<Hooked, DomainPort>;
 /// The backend of the lab.
 pub type LabBackend = Backend<Hooked, DomainPort, CardAgent>;
 
@@ -58,78 +56,6 @@ pub const STEP_NS: u64 = 10_000;
 const PAGES: usize = 8192;
 /// Turns of the card in one step.
 const CARD_TURNS: usize = 10_000;
-
-/// A guest to be made.
-#[derive(Clone, Debug)]
-pub struct GuestPlan {
-    /// Its frontend's configuration. Its handle is 0.
-    pub config: Config,
-    /// Whether it has a VF.
-    pub vf: bool,
-    /// The version of its grant table.
-    pub version: GrantVersion,
-    /// Its id, if it matters.
-    pub domid: Option<DomId>,
-}
-
-impl Default for GuestPlan {
-    fn default() -> Self {
-        GuestPlan { config: Config::default(), vf: false, version: GrantVersion::V2, domid: None }
-    }
-}
-
-/// A guest with a frontend of ours.
-pub struct LabGuest {
-    /// The domain.
-    pub domain: Domain,
-    /// Faults and changes at chosen points.
-    pub hooks: Hooks,
-    /// The interface.
-    pub frontend: LabFrontend,
-    /// Its address.
-    pub mac: MacAddress,
-    /// Its VF, if it has one.
-    pub vf: Option<usize>,
-    /// What its stack got.
-    pub received: Vec<Vec<u8>>,
-    /// It is not polled: its processor does something else.
-    pub asleep: bool,
-}
-
-impl LabGuest {
-    /// What its frontend has counted.
-    pub fn counters(&self) -> &Counters {
-        self.frontend.counters()
-    }
-
-    /// Stages a frame. `false` if there is no room or no buffer.
-    pub fn send(&mut self, bytes: &[u8]) -> bool {
-        if !self.frontend.can_send() {
-            return false;
-        }
-        let Some(mut buffer) = self.frontend.buffer(bytes.len()) else {
-            return false;
-        };
-        let place = FRAME_AT..FRAME_AT + bytes.len();
-        buffer.stack_bytes_mut()[place.clone()].copy_from_slice(bytes);
-        self.frontend.send(buffer, place, Offload::default());
-        true
-    }
-
-    /// One turn: takes in what came, and sends what may go.
-    pub fn turn(&mut self, now: Instant) {
-        self.frontend.poll(now);
-        while let Some(bytes) = self.frontend.receive(|bytes, _| bytes.to_vec()) {
-            self.received.push(bytes);
-        }
-        self.frontend.flush(now);
-    }
-
-    /// Takes what its stack got so far.
-    pub fn take_received(&mut self) -> Vec<Vec<u8>> {
-        std::mem::take(&mut self.received)
-    }
-}
 
 /// The host.
 pub struct Lab {
@@ -410,23 +336,6 @@ impl Lab {
     pub fn domid(&self, guest: usize) -> DomId {
         self.guests[guest].domain.domid()
     }
-}
-
-/// A frontend in a domain whose interface the toolstack has made.
-///
-/// # Panics
-/// If the frontend cannot be made.
-pub fn lab_guest(
-    domain: Domain,
-    mac: MacAddress,
-    config: Config,
-    vf: Option<(usize, DomainPort)>,
-) -> LabGuest {
-    let (vf, port) = vf.map_or((None, None), |(vf, port)| (Some(vf), Some(port)));
-    let hooks = Hooks::default();
-    let host = Hooked::new(domain.clone(), hooks.clone());
-    let frontend = Frontend::new(host, config, port).expect("a frontend");
-    LabGuest { domain, hooks, frontend, mac, vf, received: Vec::new(), asleep: false }
 }
 
 /// The address of guest `number`.

@@ -1,22 +1,22 @@
 //! A guest with a netfront as Linux has it, driven by hand: no envelopes, any number of queues,
 //! split event channels or not, any features.
 
+mod queue;
+
 use std::collections::{BTreeSet, VecDeque};
 
 use xenvelope_grant::DomId;
-use xenvelope_grant::netif::{
-    EXTRA_TYPE_GSO, ExtraInfo, RSP_NULL, RxFlags, RxRequest, RxResponse, TxFlags, TxRequest,
-    TxResponse,
-};
+use xenvelope_grant::Peer;
+use xenvelope_grant::netif::{EXTRA_TYPE_GSO, ExtraInfo, RSP_NULL, RxFlags, TxFlags, TxRequest};
 use xenvelope_grant::ring::Front;
 use xenvelope_grant::seam::{
-    Access, Buffer, Change, Events, Granter, Host as _, Instant, PortId, ReceiveArea, Share,
-    Shared, Store as _,
+    Access, Buffer, Change, Events, Granter, Host as _, Instant, PortId, Share, Shared, Store as _,
 };
 use xenvelope_grant::xenbus::{Directory, Transaction, XenbusState, key};
-use xenvelope_grant::{PAGE_SIZE, Peer};
-use xenvelope_hypervisor_sim::machine::{Domain, GrantedBuffer, PageArea, Port, SharedPages};
+use xenvelope_hypervisor_sim::machine::{Domain, Port};
 use xenvelope_switch::MacAddress;
+
+pub use queue::StockQueue;
 
 use super::Lab;
 use super::hostile::{RX_LAYOUT, TX_LAYOUT, push_buffers};
@@ -61,23 +61,6 @@ pub struct Came {
     pub flags: RxFlags,
     /// GSO size and kind.
     pub gso: Option<(u16, u8)>,
-}
-
-/// A queue.
-pub struct StockQueue {
-    /// The transmit ring.
-    pub tx: Front<SharedPages, TxRequest, TxResponse>,
-    /// The receive ring.
-    pub rx: Front<SharedPages, RxRequest, RxResponse>,
-    area: PageArea,
-    /// Its ports: one, or one for each ring.
-    pub ports: Vec<Port>,
-    /// What is to be answered, in order: an id, or nothing for an extra info; and the grant.
-    sent: VecDeque<(Option<u16>, Option<GrantedBuffer>)>,
-    /// Frames that were answered with errors.
-    pub refused: usize,
-    /// A slot of the frame that is being answered was.
-    refusing: bool,
 }
 
 /// The guest.
@@ -368,34 +351,5 @@ impl StockGuest {
         for queue in &mut self.queues {
             let _ = queue.rx.pending_or_ask();
         }
-    }
-}
-
-impl StockQueue {
-    fn page(&mut self, response: &RxResponse, at: u32) -> usize {
-        assert_eq!(u32::from(response.id), at % 256, "a response takes its request's place");
-        (at % 256) as usize
-    }
-
-    /// One response: flags, and bytes if it is no error.
-    fn slot(&mut self) -> (RxFlags, Option<Vec<u8>>) {
-        let at = self.rx.next_index().wrapping_sub(self.rx.outstanding());
-        let response = self.rx.pop();
-        let page = self.page(&response, at);
-        assert!(self.area.close(page).is_ok(), "the backend is out of the page");
-        let flags = RxFlags::from_bits_retain(response.flags);
-        let length = usize::try_from(response.status).ok();
-        let bytes = length.and_then(|length| {
-            let at = page * PAGE_SIZE + usize::from(response.offset);
-            self.area.stack_bytes(at..at + length).map(<[u8]>::to_vec)
-        });
-        (flags, bytes)
-    }
-
-    fn extra(&mut self) -> ExtraInfo {
-        let at = self.rx.next_index().wrapping_sub(self.rx.outstanding());
-        let info = ExtraInfo::from_rx(&self.rx.pop());
-        assert!(self.area.close((at % 256) as usize).is_ok());
-        info
     }
 }
