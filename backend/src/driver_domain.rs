@@ -199,7 +199,7 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
             self.counters.drop_frames(DropReason::NoReceiveBuffer, waiting);
         }
         let leaving = self.round.leaving.len() as u64;
-        self.counters.drop_frames(DropReason::Uplink, leaving);
+        self.counters.drop_frames(DropReason::Uplink, leaving + self.left_in_uplink());
         self.counters
     }
 

@@ -1,10 +1,12 @@
 //! Frames to and from the uplink.
 
 use xenvelope_grant::PAGE_SIZE;
-use xenvelope_grant::seam::{Buffer, End, Hypervisor, Instant, NicError, NicPort, Offload, Unsent};
+use xenvelope_grant::seam::{
+    Arrival, Buffer, End, Hypervisor, Instant, NicError, NicPort, Offload, Unsent,
+};
 use xenvelope_switch::EthernetHeader;
 use xenvelope_switch::checksum::locate_checksum;
-use xenvelope_switch::envelope::{Envelope, is_envelope};
+use xenvelope_switch::envelope::{Envelope, MAX_ENVELOPE, is_envelope};
 
 use super::{FRAMES, Frame, HEADERS, Leaving, SLOT, SLOT_START, Sources};
 use crate::counters::DropReason;
@@ -53,6 +55,12 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
         }
     }
 
+    /// Takes what has come by the uplink when nobody will forward it any more. How many frames.
+    pub(crate) fn left_in_uplink(&self) -> u64 {
+        let receive = || self.uplink.as_ref().and_then(NicPort::receive);
+        std::iter::from_fn(receive).map(|arrival| carried(&arrival)).sum()
+    }
+
     /// Frames and envelopes that came in by the uplink. Whether there were any, and whether all
     /// that there were have been taken.
     pub(super) fn take_from_uplink(&mut self, now: Instant) -> (bool, bool) {
@@ -71,19 +79,12 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
             let total = arrival.frame.len();
             let seen = HEADERS.min(total);
             let mut bytes = [0; SLOT - SLOT_START];
-            let envelope = {
-                let head = &mut bytes[..18.min(total)];
-                arrival.buffer.get(arrival.frame.start, head);
-                is_envelope(head)
-            };
-            if envelope {
+            arrival.buffer.get(arrival.frame.start, &mut bytes[..18.min(total)]);
+            if is_envelope(&bytes[..18.min(total)]) {
                 // Who sent it nobody can vouch for any more, and what we pass on we vouch for:
                 // guests with a VF send their envelopes to guests without one by us, not by the
                 // card.
-                let bytes = &mut bytes[..total.min(SLOT - SLOT_START)];
-                arrival.buffer.get(arrival.frame.start, bytes);
-                let frames = Envelope::parse(bytes).map_or(1, |envelope| envelope.carried());
-                self.counters.drop_frames(DropReason::SourceMac, frames);
+                self.counters.drop_frames(DropReason::SourceMac, carried(&arrival));
                 continue;
             }
             let (Some(slot), Ok(header)) =
@@ -119,5 +120,17 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
             self.pass_on(UPLINK, &frame, now);
         }
         (busy, false)
+    }
+}
+
+/// Frames that an arrival stands for: itself, or those in an envelope.
+fn carried<B: Buffer>(arrival: &Arrival<B>) -> u64 {
+    let mut bytes = [0; MAX_ENVELOPE];
+    let bytes = &mut bytes[..arrival.frame.len().min(MAX_ENVELOPE)];
+    arrival.buffer.get(arrival.frame.start, bytes);
+    if is_envelope(bytes) {
+        Envelope::parse(bytes).map_or(1, |envelope| envelope.carried())
+    } else {
+        1
     }
 }

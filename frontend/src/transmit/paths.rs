@@ -77,26 +77,26 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
         }
     }
 
-    /// Frames that waited for room in the ring of a VF that is gone, or has no link, take the way
-    /// that is theirs now. They go before what waits for them to drain.
+    /// Frames that waited for room in the ring of a VF that is gone, or has no link, are held back
+    /// until they may take the way that is theirs now: before what waits for them to drain.
     pub(crate) fn reroute_vf_backlog(&mut self, now: Instant) {
-        for staged in core::mem::take(&mut self.vf_backlog) {
+        for staged in core::mem::take(&mut self.vf_backlog).into_iter().rev() {
             let route = header_of(&staged).and_then(|header| Some((header, self.route(&header)?)));
             match route {
                 // A link that came back in this moment.
                 Some((_, route)) if route.path == Path::VfFrame => {
-                    self.vf_backlog.push_back(staged);
+                    self.vf_backlog.push_front(staged);
                 }
                 Some((header, route)) => {
                     self.counters.rerouted += 1;
                     let peer = self.flow_of(&header, &route);
-                    self.flow(peer).path = Some(route.path);
-                    self.dispatch(staged, &header, route, now);
+                    let flow = self.flow(peer);
+                    flow.held_since.get_or_insert(now);
+                    flow.held.push_front(staged);
                 }
                 None => self.drop_one(DropReason::NoPath),
             }
         }
-        self.seal(now);
     }
 
     pub(super) fn by_netif(&mut self, staged: Staged<H::Buf>, header: &EthernetHeader) {
