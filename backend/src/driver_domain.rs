@@ -233,7 +233,8 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
             return;
         }
         let mut fired = [PortId(0); 256];
-        let count = self.host.wait(&mut fired, until.min(self.beat_at));
+        let until = until.min(self.beat_at).min(self.next_done().unwrap_or(until));
+        let count = self.host.wait(&mut fired, until);
         // Unmask first, look at the rings after.
         for id in &fired[..count] {
             if let Some(uplink) = self.uplink.as_ref().filter(|uplink| uplink.interrupt() == *id) {

@@ -1,10 +1,13 @@
 //! Envelopes through the driver domain: passed on to guests that know them; taken, as their
 //! destination, for guests that do not.
 
+use std::time::Duration;
+
 use xenvelope_grant::seam::{Buffer, End, Hypervisor, Instant, Mechanism, NicPort};
 use xenvelope_switch::envelope::{
     Addresses, Body, Deliver, Envelope, EnvelopeBuilder, FrameRecord,
 };
+use xenvelope_switch::window::ReceiveWindow;
 use xenvelope_switch::{Destination, EthernetHeader, Forward, PortId};
 
 use crate::counters::DropReason;
@@ -15,6 +18,9 @@ use crate::uplink::PfControl;
 
 /// Envelopes that one guest gets in a round before others have their turn.
 const BUDGET: u32 = 64;
+/// For how long a guest may wait for a done of frames that were all in their envelopes: only a
+/// flow that changes its route waits for it (rule 6).
+const DONE_DELAY: Duration = Duration::from_millis(2);
 /// The VLAN in a tag.
 const VID: u16 = 0xFFF;
 
@@ -146,7 +152,7 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
             source: header.destination,
             tci: header.tci,
         });
-        if granted && !self.round.dones.contains(&from.0) {
+        if !self.round.dones.contains(&from.0) {
             self.round.dones.push(from.0);
         }
         self.counters.envelopes_taken += 1;
@@ -191,14 +197,21 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
         self.deliver(to, vid, &Frame { header, slot, sources, total, offload, by_address, origin })
     }
 
-    /// Says done to the guests whose frames we have taken, after the copy.
+    /// Says done to the guests whose frames we have taken, after the copy; of frames that were all
+    /// in their envelopes a little later, since nobody's pages wait for that.
     pub(crate) fn send_dones(&mut self) {
         let Self { round, vifs, .. } = self;
+        let now = round.now;
         // Those whose channel is full stay, for the next round.
         round.dones.retain(|port| {
             let Some(rings) = vifs.get_mut(port).and_then(|vif| vif.rings.as_mut()) else {
                 return false;
             };
+            match due(&rings.window) {
+                None => return false,
+                Some(due) if due > now => return true,
+                Some(_) => {}
+            }
             let (Some(done), Some(addresses), Some(channel)) =
                 (rings.window.done(), rings.done_to, &mut rings.envelopes)
             else {
@@ -215,10 +228,23 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
         });
     }
 
+    /// When the next done is due, of those for which there was no reason to try yet.
+    pub(crate) fn next_done(&self) -> Option<Instant> {
+        let rings = |port| self.vifs.get(port).and_then(|vif| vif.rings.as_ref());
+        let dues = self.round.dones.iter().filter_map(|port| due(&rings(port)?.window));
+        dues.filter(|due| *due > self.round.now).min()
+    }
+
     fn channel(
         &mut self,
         port: u32,
     ) -> Option<&mut xenvelope_switch::channel::EnvelopeChannel<H::Pages>> {
         self.vifs.get_mut(&port)?.rings.as_mut()?.envelopes.as_mut()
     }
+}
+
+/// When a guest is to be told what has come from it: at once if its pages wait for that.
+fn due(window: &ReceiveWindow) -> Option<Instant> {
+    let since = window.waiting_since()?;
+    Some(if window.unacknowledged() > 0 { since } else { since + DONE_DELAY })
 }

@@ -45,12 +45,19 @@ impl World {
         }
     }
 
+    /// Whether a guest never has its turn.
+    fn is_deaf(&self, number: usize) -> bool {
+        self.shared.sabotage == Some(Sabotage::Deaf) && number == 0
+    }
+
     fn guest_turn(&mut self, number: usize) -> bool {
         let now = self.shared.now().0;
         let linger = self.schedule.below(4) == 0;
-        let deaf = self.shared.sabotage == Some(Sabotage::Deaf) && number == 0;
+        if self.is_deaf(number) {
+            return false;
+        }
         match &mut self.guests[number] {
-            Tenant::Ours(ours) if ours.asleep_until <= now && !deaf => {
+            Tenant::Ours(ours) if ours.asleep_until <= now => {
                 if !ours.awake && !ours.wakes() {
                     return false;
                 }
@@ -60,7 +67,7 @@ impl World {
                 self.look_at(number);
                 true
             }
-            Tenant::Stock(stock) if stock.asleep_until <= now && !deaf => {
+            Tenant::Stock(stock) if stock.asleep_until <= now => {
                 if !stock.wakes(&self.shared) {
                     return false;
                 }
@@ -135,7 +142,8 @@ impl World {
     /// Nobody has anything to do: time goes on to when somebody has.
     fn skip(&mut self) {
         let now = self.shared.now().0;
-        for guest in &mut self.guests {
+        let deaf = self.is_deaf(0);
+        for guest in self.guests.iter_mut().skip(usize::from(deaf)) {
             if let Tenant::Ours(ours) = guest
                 && ours.asleep_until <= now
                 && (ours.awake || ours.wakes())
@@ -144,7 +152,7 @@ impl World {
             }
         }
         let mut next = now + 500_000_000;
-        for guest in &self.guests {
+        for guest in self.guests.iter().skip(usize::from(deaf)) {
             let due = match guest {
                 Tenant::Ours(ours) => ours.due(),
                 Tenant::Stock(stock) => stock.due(),
