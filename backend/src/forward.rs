@@ -20,7 +20,7 @@ use arrayvec::ArrayVec;
 use xenvelope_grant::PAGE_SIZE;
 use xenvelope_grant::netif::NR_SLOTS_MIN;
 use xenvelope_grant::seam::{CopyOp, Hypervisor, Instant, NicPort, NoBuffer, Offload};
-use xenvelope_switch::{Destination, EthernetHeader, Forward, PortId};
+use xenvelope_switch::{Destination, EthernetHeader, Forward, MacAddress, PortId};
 
 use crate::counters::DropReason;
 use crate::driver_domain::{Backend, UPLINK};
@@ -79,8 +79,8 @@ struct Outbound {
     length: usize,
     ops: Range<usize>,
     offload: Offload,
-    /// The queue whose receive buffers it waits for; the uplink if none.
-    to: Option<QueueId>,
+    /// The queue whose receive buffers it waits for, and who sent it; the uplink if none.
+    to: Option<(QueueId, MacAddress)>,
 }
 
 /// A frame that waits for room in the uplink's ring.
@@ -279,17 +279,26 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
         if let Some(origin) = &frame.origin
             && !frame.header.destination.is_multicast()
         {
-            let from = origin.from.port;
-            if self.passes_on(PortId(from), to) && self.pass_frame(to, tci, frame, origin)? {
+            behind = self.not_done(origin.from.port, to);
+            // The last ones of a flow that takes another route soon follow those before them.
+            let passes = self.passes_on(PortId(origin.from.port), to)
+                || (behind.is_some() && !self.may_wait(frame.header.source, to.0));
+            if passes && self.pass_frame(to, tci, frame, origin)? {
                 return Ok(());
             }
-            behind = self.not_done(from, to);
         }
         if !takes.checksum(frame.header.ether_type, &offload) {
             offload = self.fill_checksum(&mut sources, total, offload)?;
         }
         let queue = if queues > 1 { self.queue_of(frame, queues) } else { 0 };
-        self.put(QueueId { port: to.0, queue }, behind, &sources, total, offload)
+        self.put(
+            QueueId { port: to.0, queue },
+            frame.header.source,
+            behind,
+            &sources,
+            total,
+            offload,
+        )
     }
 
     /// Plans the delivery of a frame to a guest's queue, or has it wait for receive buffers and
@@ -297,6 +306,7 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
     fn put(
         &mut self,
         to: QueueId,
+        source: MacAddress,
         behind: Option<u32>,
         sources: &[Source],
         total: usize,
@@ -314,7 +324,7 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
         // What came before it is first.
         if queue.parked > 0 || behind.is_some() || (posted as usize) < needed {
             queue.behind = behind.or(queue.behind);
-            return self.park(to, sources, total, offload);
+            return self.park((to, source), sources, total, offload);
         }
         let ops = &mut self.round.ops;
         let delivery = plan(&mut queue.rx, guest, sources, total, offload, ops)

@@ -22,7 +22,7 @@ use crate::direct::Direct;
 use crate::netfront::{NetifError, NetifOffloads, Receiver, Transmitter};
 use crate::peers::{Flow, Path, PeerHash, Peers, Staged};
 use crate::receive::{Batch, Flights, Received};
-use crate::transmit::OpenEnvelope;
+use crate::transmit::{OpenEnvelope, SentByDefault};
 
 /// What can be set for an interface.
 ///
@@ -164,6 +164,8 @@ pub struct Frontend<H: Hypervisor, N: NicPort<Buf = H::Buf>> {
     pub(crate) default_flow: Flow<H::Buf>,
     /// Who an address belonged to when it last had an entry.
     pub(crate) last_peer: hashbrown::HashMap<(MacAddress, u16), Peer, PeerHash>,
+    /// What the default route's flow was for.
+    pub(crate) sent_by_default: SentByDefault,
     /// By which way broadcast and multicast come in, and not before when.
     pub(crate) floods_by: Option<Path>,
     pub(crate) floods_after: Instant,
@@ -213,6 +215,7 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
             peers: Peers::default(),
             default_flow: Flow::default(),
             last_peer: hashbrown::HashMap::default(),
+            sent_by_default: SentByDefault::default(),
             floods_by: None,
             floods_after: Instant::default(),
             outbox: VecDeque::with_capacity(OUTBOX),

@@ -11,6 +11,7 @@ mod order;
 mod paths;
 
 pub(crate) use envelope::OpenEnvelope;
+pub(crate) use order::SentByDefault;
 
 use core::ops::Range;
 

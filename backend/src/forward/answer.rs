@@ -6,7 +6,7 @@ use xenvelope_grant::DomId;
 use xenvelope_grant::netif::{RSP_ERROR, RSP_OKAY};
 use xenvelope_grant::seam::{Hypervisor, Instant, NicPort};
 
-use super::{LEAVING, Leaving, QueueId, Taken};
+use super::{LEAVING, Leaving, QueueId, Taken, Waiting};
 use crate::counters::DropReason;
 use crate::driver_domain::Backend;
 use crate::netback::respond;
@@ -49,11 +49,10 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
             let Some(frame) = outbound.next_if(|frame| frame.buffer == index + 1) else { continue };
             let (length, offload) = (frame.length, frame.offload);
             let whole = copied && round.ops[frame.ops].iter().all(|op| op.status.check().is_ok());
-            if let Some(to) = frame.to {
+            if let Some((to, source)) = frame.to {
+                let frame = Waiting { buffer, length, offload, source, since: now };
                 let queue = queue_at(&mut self.vifs, to);
-                let waits = queue
-                    .is_some_and(|(queue, ..)| queue.wait(buffer, length, offload, now, whole));
-                if !waits {
+                if !queue.is_some_and(|(queue, ..)| queue.wait(frame, whole)) {
                     self.counters.drop_frames(DropReason::CopyFailed, 1);
                 }
             } else if !whole {

@@ -4,11 +4,17 @@
 //! frames needs more than a ring holds. Netback keeps a queue then. So do we: a copy in a buffer
 //! of ours, so that the sender gets its pages back, bounded in frames and bytes for each queue of
 //! each guest (XSA-392), and in time. Others never wait behind it.
+//!
+//! The sender was told that its frame is gone, and may take another route, on which it would
+//! overtake what waits (rule 6). So only frames wait that the sender's table sends here; when it
+//! does not any more, what waits is dropped before the sender can follow the table.
 
 use std::time::Duration;
 
 use xenvelope_grant::PAGE_SIZE;
 use xenvelope_grant::seam::{Buffer, CopyOp, End, Hypervisor, Instant, NicPort, Offload};
+use xenvelope_switch::MacAddress;
+use xenvelope_switch::table::{CHANNEL_DRIVER_DOMAIN, EntryFlags};
 
 use super::answer::queue_at;
 use super::{Outbound, QueueId, SLOT, Sources};
@@ -17,7 +23,7 @@ use crate::driver_domain::Backend;
 use crate::netback::{Source, plan, slots_for};
 use crate::passing::Passed;
 use crate::uplink::PfControl;
-use crate::vif::{Queue, Rings};
+use crate::vif::{Queue, Rings, Vif};
 
 /// Frames that may wait for one queue.
 pub(crate) const WAITING_FRAMES: usize = 64;
@@ -28,26 +34,21 @@ const PATIENCE: Duration = Duration::from_secs(1);
 
 /// A frame that waits.
 pub(crate) struct Waiting<B> {
-    buffer: B,
-    length: usize,
-    offload: Offload,
-    since: Instant,
+    pub buffer: B,
+    pub length: usize,
+    pub offload: Offload,
+    /// Who sent it.
+    pub source: MacAddress,
+    pub since: Instant,
 }
 
 impl<H: Hypervisor> Queue<H> {
     /// A frame that was to wait has been copied, or has not. Whether it waits.
-    pub fn wait(
-        &mut self,
-        buffer: H::Buf,
-        length: usize,
-        offload: Offload,
-        since: Instant,
-        whole: bool,
-    ) -> bool {
+    pub fn wait(&mut self, frame: Waiting<H::Buf>, whole: bool) -> bool {
         if whole {
-            self.waiting.push_back(Waiting { buffer, length, offload, since });
+            self.waiting.push_back(frame);
         } else {
-            self.left(length);
+            self.left(frame.length);
         }
         whole
     }
@@ -89,22 +90,63 @@ impl<H: Hypervisor> Queue<H> {
 }
 
 impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
+    /// Whether what that sender sends to a guest may wait here: no other route is its.
+    pub(super) fn may_wait(&self, source: MacAddress, to: u32) -> bool {
+        let Some(to) = self.vifs.get(&to) else { return false };
+        if to.rings.as_ref().is_none_or(|rings| rings.envelopes.is_none()) {
+            // Whatever goes to it comes by here.
+            return true;
+        }
+        let from = self.vifs.values().find(|from| from.mac == source);
+        let entry = from.and_then(|from| from.table.as_ref()?.get(to.mac, 0));
+        entry.is_none_or(|entry| {
+            entry.channel == CHANNEL_DRIVER_DOMAIN && !entry.flags.contains(EntryFlags::ENVELOPE)
+        })
+    }
+
+    /// Tables have changed: drops what waits and would be overtaken.
+    pub(crate) fn drop_overtaken(&mut self) {
+        for port in self.vifs.keys().copied().collect::<Vec<_>>() {
+            let queues = |vif: &Vif<H>| vif.rings.as_ref().map_or(0, |rings| rings.queues.len());
+            for queue in 0..self.vifs.get(&port).map_or(0, queues) {
+                let at = QueueId { port, queue };
+                let Some((queue, ..)) = queue_at(&mut self.vifs, at) else { continue };
+                let mut waiting = std::mem::take(&mut queue.waiting);
+                let before = waiting.len();
+                let mut dropped = 0;
+                waiting.retain(|frame| {
+                    let stays = self.may_wait(frame.source, port);
+                    dropped += if stays { 0 } else { frame.length };
+                    stays
+                });
+                let count = before - waiting.len();
+                self.counters.drop_frames(DropReason::NoReceiveBuffer, count as u64);
+                if let Some((queue, ..)) = queue_at(&mut self.vifs, at) {
+                    queue.waiting = waiting;
+                    queue.parked = queue.parked.saturating_sub(count);
+                    queue.parked_bytes = queue.parked_bytes.saturating_sub(dropped);
+                }
+            }
+        }
+    }
+
     /// Plans the copy of a frame aside, if it may wait.
     pub(super) fn park(
         &mut self,
-        to: QueueId,
+        (to, source): (QueueId, MacAddress),
         sources: &[Source],
         total: usize,
         offload: Offload,
     ) -> Result<(), DropReason> {
+        let may_wait = self.may_wait(source, to.port);
         let (queue, _, takes) = queue_at(&mut self.vifs, to).ok_or(DropReason::NoDestination)?;
         let full = queue.parked >= WAITING_FRAMES || queue.parked_bytes + total > WAITING_BYTES;
-        if full || !takes.rx_notify {
+        if full || !takes.rx_notify || !may_wait {
             return Err(DropReason::NoReceiveBuffer);
         }
         queue.parked += 1;
         queue.parked_bytes += total;
-        let copied = self.copy_aside(sources, total, offload, Some(to));
+        let copied = self.copy_aside(sources, total, offload, Some((to, source)));
         if copied.is_err()
             && let Some((queue, ..)) = queue_at(&mut self.vifs, to)
         {
@@ -119,7 +161,7 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
         sources: &[Source],
         total: usize,
         offload: Offload,
-        to: Option<QueueId>,
+        to: Option<(QueueId, MacAddress)>,
     ) -> Result<(), DropReason> {
         let mut copy = self.host.take(None, total).map_err(|_| DropReason::NoBuffer)?;
         let buffer = self.round.buffers.len();

@@ -86,6 +86,7 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
             table.set_default_route(default);
             table.set_floods_by_driver_domain(floods_by_us && default == CHANNEL_VF);
         }
+        self.drop_overtaken();
         self.arrange_channels(&ended, &channels);
         for endpoint in &endpoints {
             // The card must pass frames for guests without a VF or a queue on to us.

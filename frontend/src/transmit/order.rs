@@ -11,17 +11,17 @@
 //!
 //! A flow is all that goes to one peer, or all that takes the default route. An address that had
 //! an entry belongs to its last peer's flow still when it has none for a moment. One that gets its
-//! first entry while frames to it are held back with the default route's, or whose entry names
-//! another peer than before (the driver domain in a guest's place or the other way round, or
-//! another incarnation), waits for these, too.
+//! first entry while frames to it are held back with the default route's, or are on its way, or
+//! whose entry names another peer than before (the driver domain in a guest's place or the other
+//! way round, or another incarnation), waits for these, too.
 
 use core::time::Duration;
 
 use arrayvec::ArrayVec;
 use xenvelope_grant::Peer;
 use xenvelope_grant::seam::{Hypervisor, Instant, NicPort};
-use xenvelope_switch::EthernetHeader;
 use xenvelope_switch::table::{CHANNEL_VF, FIRST_DIRECT_CHANNEL};
+use xenvelope_switch::{EthernetHeader, MacAddress};
 
 use crate::counters::DropReason;
 use crate::interface::Frontend;
@@ -37,6 +37,29 @@ const FLOWS: usize = 64;
 /// any path after a VF is gone: time for the receiver to take what netif has brought, for the
 /// driver domain to pass on what the card has, and for the card to carry what it has taken.
 const TAKEN: Duration = Duration::from_millis(2);
+
+/// Addresses that frames have gone to by the default route: perhaps others too, never less.
+#[derive(Default)]
+pub(crate) struct SentByDefault([u64; 16]);
+
+impl SentByDefault {
+    fn place(address: MacAddress) -> (usize, u64) {
+        // Those that one vendor or toolstack gives differ in their last bytes.
+        let [.., before, last] = address.0;
+        let bit = usize::from(last) | usize::from(before & 3) << 8;
+        (bit / 64, 1 << (bit % 64))
+    }
+
+    fn note(&mut self, address: MacAddress) {
+        let (word, bit) = SentByDefault::place(address);
+        self.0[word] |= bit;
+    }
+
+    fn has(&self, address: MacAddress) -> bool {
+        let (word, bit) = SentByDefault::place(address);
+        self.0[word] & bit != 0
+    }
+}
 
 impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
     /// The frame, if it may go now. Otherwise it is held back, or dropped if too many are.
@@ -76,13 +99,24 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
                 {
                     Some(before)
                 }
+                None if self.sent_by_default.has(header.destination)
+                    && !self.may_go(None, route.path, self.now) =>
+                {
+                    None
+                }
                 _ => {
                     self.last_peer.insert(address, entry.peer);
                     Some(entry.peer)
                 }
             },
             None if header.destination.is_multicast() => None,
-            None => self.last_peer.get(&address).copied(),
+            None => {
+                let peer = self.last_peer.get(&address).copied();
+                if peer.is_none() {
+                    self.sent_by_default.note(header.destination);
+                }
+                peer
+            }
         }
     }
 

@@ -151,6 +151,11 @@ impl<W: Words> TableWriter<W> {
         self.words.store_u32(FLOODS_AT, u32::from(apart), Release);
     }
 
+    /// The entry for an address, if there is one.
+    pub fn get(&self, mac: MacAddress, vid: u16) -> Option<Entry> {
+        self.find(mac, vid).and_then(|slot| self.slots[slot].entry)
+    }
+
     /// How many entries there are.
     pub fn len(&self) -> usize {
         self.len

@@ -211,8 +211,9 @@ impl World {
             self.shared.oracles.check(Oracle::Reclaimed, right, || {
                 format!(
                     "guest {}: {to_guests} grants to guests where its rings are {rings}, and \
-                     {to_backend} to the backend",
-                    ours.number
+                     {to_backend} to the backend; to {:?}",
+                    ours.number,
+                    grants.iter().map(|(_, to, _)| to).collect::<std::collections::BTreeSet<_>>()
                 )
             });
         }

@@ -68,19 +68,24 @@ impl SimPort {
         self.lost.borrow_mut().push(buffer);
     }
 
-    fn duplicate(
+    /// An envelope that comes twice, if it comes at all.
+    fn send_twice(
         &self,
-        buffer: &FrameBuffer,
-        frame: &Range<usize>,
+        buffer: FrameBuffer,
+        frame: Range<usize>,
         offload: Offload,
         carried: u64,
-    ) {
-        let Ok(mut copy) = self.host.domain.take(None, frame.end) else { return };
-        copy.put(frame.start, &buffer.stack_bytes()[frame.clone()]);
-        if self.inner.send(copy, frame.clone(), offload).is_ok() {
+    ) -> Result<(), Unsent<FrameBuffer>> {
+        let copy = self.host.domain.take(None, frame.end).map(|mut copy| {
+            copy.put(frame.start, &buffer.stack_bytes()[frame.clone()]);
+            copy
+        });
+        self.inner.send(buffer, frame.clone(), offload)?;
+        if copy.is_ok_and(|copy| self.inner.send(copy, frame, offload).is_ok()) {
             let shared = &self.host.shared;
             shared.made.set(shared.made.get() + carried);
         }
+        Ok(())
     }
 }
 
@@ -145,7 +150,7 @@ impl NicPort for SimPort {
             return Ok(());
         }
         if shared.hit(Fault::EnvelopeDuplicated, carried) {
-            self.duplicate(&buffer, &frame, offload, carried);
+            return self.send_twice(buffer, frame, offload, carried);
         }
         self.inner.send(buffer, frame, offload)
     }
