@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use xenvelope_grant::seam::{Buffer, End, Hypervisor, Instant, Mechanism, NicPort};
 use xenvelope_switch::envelope::{
-    Addresses, Body, Deliver, Envelope, EnvelopeBuilder, FrameRecord,
+    Addresses, Body, Deliver, DeliverHead, Envelope, EnvelopeBuilder, FrameRecord,
 };
 use xenvelope_switch::window::ReceiveWindow;
 use xenvelope_switch::{Destination, EthernetHeader, Forward, PortId};
@@ -88,6 +88,49 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
         };
         if let Err(reason) = result {
             self.counters.drop_frames(reason, frames);
+            if let Body::Deliver(deliver) = &envelope.body {
+                self.accept_dropped(from.0, &envelope.header, &deliver.head, now);
+            }
+        }
+    }
+
+    /// An envelope that was for us, as its epoch says, and whose frames go nowhere: its sender gets
+    /// its pages back at once, and does not wait for it when the flow's route changes.
+    fn accept_dropped(
+        &mut self,
+        from: u32,
+        header: &EthernetHeader,
+        head: &DeliverHead,
+        now: Instant,
+    ) {
+        let rings = self.vifs.get_mut(&from).and_then(|vif| vif.rings.as_mut());
+        let Some(rings) = rings.filter(|rings| rings.window.epoch() == Some(head.epoch)) else {
+            return;
+        };
+        if rings.window.check(head.epoch, head.sequence).is_ok() {
+            self.accept(from, header, head, true, now);
+        }
+    }
+
+    /// Notes that an envelope of a guest's has come to us, and that it is to be told so.
+    fn accept(
+        &mut self,
+        from: u32,
+        header: &EthernetHeader,
+        head: &DeliverHead,
+        granted: bool,
+        now: Instant,
+    ) {
+        let rings = self.vifs.get_mut(&from).and_then(|vif| vif.rings.as_mut());
+        let Some(rings) = rings else { return };
+        rings.window.accept(head.epoch, head.sequence, head.nonce, granted, now);
+        rings.done_to = Some(Addresses {
+            destination: header.source,
+            source: header.destination,
+            tci: header.tci,
+        });
+        if !self.round.dones.contains(&from) {
+            self.round.dones.push(from);
         }
     }
 
@@ -146,15 +189,7 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
         let guest = vif.guest;
         let rings = vif.rings.as_mut().ok_or(DropReason::NoDestination)?;
         rings.window.check(head.epoch, head.sequence).map_err(|_| DropReason::Replayed)?;
-        rings.window.accept(head.epoch, head.sequence, head.nonce, granted, now);
-        rings.done_to = Some(Addresses {
-            destination: header.source,
-            source: header.destination,
-            tci: header.tci,
-        });
-        if !self.round.dones.contains(&from.0) {
-            self.round.dones.push(from.0);
-        }
+        self.accept(from.0, header, &head, granted, now);
         self.counters.envelopes_taken += 1;
         for record in deliver.frames {
             if let Err(reason) = self.take_frame(guest, to, vid, header, &record) {

@@ -282,6 +282,12 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
         self.direct.iter().filter(|direct| direct.channel.is_some()).count()
     }
 
+    /// Rings that are granted to other guests: those of direct channels that are connected, or on
+    /// the way, perhaps for as long as the other side has no room for its own.
+    pub fn direct_rings(&self) -> usize {
+        self.direct.len()
+    }
+
     /// Granted frames that are outstanding or pinned, over all peers.
     pub fn outstanding(&mut self) -> usize {
         self.peers.iter_mut().map(|(_, peer)| peer.cost()).sum()

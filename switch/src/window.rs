@@ -47,8 +47,8 @@ pub struct SendWindow<O> {
     epoch: u32,
     key: (u64, u64),
     next: u32,
-    /// All before it are finished, by the peer's word.
-    finished: u32,
+    /// One more than the newest that the peer has said done of.
+    reached: u32,
     outstanding: VecDeque<Sent<O>>,
 }
 
@@ -66,7 +66,7 @@ impl<O> SendWindow<O> {
     /// A window with nothing outstanding. The epoch and the key are random numbers that the peer
     /// (epoch) and nobody (key) knows.
     pub fn new(epoch: u32, key: (u64, u64)) -> SendWindow<O> {
-        SendWindow { epoch, key, next: 0, finished: 0, outstanding: VecDeque::new() }
+        SendWindow { epoch, key, next: 0, reached: 0, outstanding: VecDeque::new() }
     }
 
     /// Our epoch with this peer.
@@ -108,14 +108,21 @@ impl<O> SendWindow<O> {
         }
     }
 
-    /// Whether the peer has said done of everything that was sent, inline frames too.
+    /// Whether nothing of what was sent, inline frames too, can arrive any more: the peer has said
+    /// done of the last envelope. No path lets one overtake another, so those that it has not said
+    /// done of are lost.
     pub fn all_done(&self) -> bool {
-        self.finished == self.next && self.outstanding.is_empty()
+        self.reached == self.next
     }
 
-    /// Whether the peer has said done of an envelope, and of all before it.
+    /// Whether neither an envelope nor any before it can arrive any more.
     pub fn is_done(&self, sequence: u32) -> bool {
-        self.finished.wrapping_sub(sequence) as i32 > 0
+        self.reached.wrapping_sub(sequence) as i32 > 0
+    }
+
+    /// Whatever the peer has not said done of by now is lost, or it will never say.
+    pub fn give_up(&mut self) {
+        self.reached = self.next;
     }
 
     /// Whether half of the window is in use: the peer should say done soon.
@@ -145,8 +152,9 @@ impl<O> SendWindow<O> {
 
     /// The grants that a done, which has been checked, finishes.
     pub fn finish(&mut self, done: &Done, mut finished: impl FnMut(O)) {
-        if done.cumulative.wrapping_sub(self.finished) as i32 > 0 {
-            self.finished = done.cumulative;
+        let reached = done.newest().wrapping_add(1);
+        if reached.wrapping_sub(self.reached) as i32 > 0 {
+            self.reached = reached;
         }
         while let Some(sent) = self.outstanding.front() {
             if !done.covers(sent.sequence) {

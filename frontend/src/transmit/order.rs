@@ -195,21 +195,22 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
         let waiting: ArrayVec<Option<Peer>, FLOWS> =
             default.into_iter().chain(peers.map(|(peer, _)| Some(peer))).take(FLOWS).collect();
         for peer in waiting {
+            let timeout = self.config.hold_timeout;
+            let late = self.flow(peer).held_since.is_some_and(|since| now.since(since) > timeout);
+            if late && let Some(peer) = peer {
+                // By now whatever is still on the old route is lost.
+                self.peers.of(&self.host, peer).send.give_up();
+            }
             while let Some(header) = self.flow(peer).held.front().map(header_of) {
                 let route = header.and_then(|header| Some((header, self.route(&header)?)));
-                let timeout = self.config.hold_timeout;
-                let since = self.flow(peer).held_since;
-                // By then whatever is still on the old route is lost.
-                let late = since.is_some_and(|since| now.since(since) > timeout);
                 // One that was held with the default route's may have an entry by now.
                 let its = route
                     .as_ref()
                     .map_or(peer, |(header, route)| peer.or_else(|| self.flow_of(header, route)));
                 if let Some((header, route)) = &route
-                    && !late
                     && (self.is_behind_default(peer, header)
-                        || !self.may_go(peer, route.path, now)
-                        || (its != peer && !self.may_go(its, route.path, now)))
+                        || (!late && !self.may_go(peer, route.path, now))
+                        || (!late && its != peer && !self.may_go(its, route.path, now)))
                 {
                     break;
                 }
