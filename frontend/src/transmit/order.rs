@@ -220,8 +220,12 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
                 flow.held_since = if flow.held.is_empty() { None } else { Some(now) };
                 match route {
                     Some((header, route)) => {
-                        let flow = self.flow(its);
-                        (flow.path, flow.drained_at) = (Some(route.path), None);
+                        // One that was held for who had the address before goes to who has it now.
+                        let to = route.entry.map(|entry| entry.peer).or(its);
+                        for peer in [its, to] {
+                            let flow = self.flow(peer);
+                            (flow.path, flow.drained_at) = (Some(route.path), None);
+                        }
                         self.dispatch(staged, &header, route, now);
                     }
                     None => self.drop_one(DropReason::NoPath),
