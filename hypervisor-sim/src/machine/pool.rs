@@ -38,9 +38,10 @@ impl Pool {
             return Some(run);
         }
         // When there is nothing fresh any more, rather a run that is too large than none.
-        self.fresh.split_front(CLASSES[class]).or_else(|| {
-            self.free[class + 1..].iter_mut().find_map(Vec::pop).or_else(|| self.odd.pop())
-        })
+        // But none of the odd ones: a receive area has no other place to go.
+        self.fresh
+            .split_front(CLASSES[class])
+            .or_else(|| self.free[class + 1..].iter_mut().find_map(Vec::pop))
     }
 
     fn take_odd(&mut self, pages: usize) -> Option<PageRun> {
