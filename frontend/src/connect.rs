@@ -17,7 +17,7 @@ use xenvelope_switch::channel::{EnvelopeChannel, LAYOUT, RING_PAGES, Slot};
 
 use crate::counters::DropReason;
 use crate::interface::{DriverDomain, Frontend, FrontendError, Link};
-use crate::netfront::{NetifOffloads, PAGES, Receiver, Transmitter};
+use crate::netfront::{NetifOffloads, NoFrame, PAGES, Receiver, Transmitter};
 use device::{Device, WATCH_BACKEND, WATCH_FRONTEND};
 use handshake::{Act, Handshake, LOOK_AGAIN, Step};
 
@@ -289,6 +289,18 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
         self.inbox.retain(|received| !received.in_area());
         let lost = self.flights.lose_area();
         self.counters.drop_frames(DropReason::BadResponse, lost as u64);
+        for receiver in driver.receivers() {
+            while let Ok(Some(came)) = receiver.receive(&self.host) {
+                match came {
+                    Err(NoFrame::Failed) => self.counters.failed_by_backend += 1,
+                    _ => self.counters.drop_frames(DropReason::ChannelEnded, 1),
+                }
+            }
+        }
+        if let Some(envelopes) = &mut driver.envelopes {
+            self.count_unread(envelopes);
+            self.count_untaken(envelopes);
+        }
         let backend = self.control.backend;
         self.take_back_pages(backend, driver.transmit.into_words());
         self.take_back_pages(backend, driver.receive.into_words());

@@ -45,7 +45,8 @@ pub enum DropReason {
     BadChecksum,
     /// Received: the stack has not taken what came before.
     InboxFull,
-    /// Received: lay unread in a direct channel that had to end at once.
+    /// Lay unread in a channel or ring that had to end at once: received, or on the way to the
+    /// driver domain.
     ChannelEnded,
     /// Sent by netif: the driver domain answered that it dropped or refused it.
     Refused,

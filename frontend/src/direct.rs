@@ -184,14 +184,25 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
     }
 
     /// Counts frames that lie in a channel that is closed.
-    fn count_unread(&mut self, channel: &mut EnvelopeChannel<H::Pages>) {
+    pub(crate) fn count_unread(&mut self, channel: &mut EnvelopeChannel<H::Pages>) {
         for _ in 0..channel.pending().unwrap_or(0) {
-            match Envelope::parse(&channel.pop().0) {
-                Ok(envelope) => {
-                    self.counters.drop_frames(DropReason::ChannelEnded, envelope.carried());
-                }
-                Err(_) => self.counters.drop_frames(DropReason::BadEnvelope, 1),
+            self.count_ended(&channel.pop());
+        }
+    }
+
+    /// Counts frames that lie in a channel that is closed, and that the other side will not take.
+    pub(crate) fn count_untaken(&mut self, channel: &mut EnvelopeChannel<H::Pages>) {
+        for slot in channel.untaken().into_iter().flatten() {
+            self.count_ended(&slot);
+        }
+    }
+
+    fn count_ended(&mut self, slot: &Slot) {
+        match Envelope::parse(&slot.0) {
+            Ok(envelope) => {
+                self.counters.drop_frames(DropReason::ChannelEnded, envelope.carried());
             }
+            Err(_) => self.counters.drop_frames(DropReason::BadEnvelope, 1),
         }
     }
 

@@ -101,6 +101,15 @@ impl<W: Words> EnvelopeChannel<W> {
         Ok(self.send.outstanding())
     }
 
+    /// The envelopes that the other side has not taken out, oldest first.
+    ///
+    /// # Errors
+    /// If it says that it has taken more than there were.
+    pub fn untaken(&mut self) -> Result<impl Iterator<Item = Slot> + '_, RingError> {
+        self.unread()?;
+        Ok(self.send.unanswered())
+    }
+
     /// The memory of the two rings, to be given back.
     pub fn into_words(self) -> (W, W) {
         (self.send.into_words(), self.receive.into_words())

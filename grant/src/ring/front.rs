@@ -150,6 +150,20 @@ where
         self.rsp_cons = self.rsp_cons.wrapping_add(count);
     }
 
+    /// The requests whose responses have not been taken, oldest first, as they lie in the ring now:
+    /// where the back can write them, it may have.
+    pub fn unanswered(&self) -> impl Iterator<Item = Req> + '_
+    where
+        Req: FromBytes,
+    {
+        (0..self.outstanding()).map(|index| {
+            let mut request = Req::new_zeroed();
+            let slot = self.layout.slot(self.rsp_cons.wrapping_add(index));
+            self.words.copy_out(slot, request.as_mut_bytes());
+            request
+        })
+    }
+
     /// Asks for an event at the next response and looks once more:
     /// `RING_FINAL_CHECK_FOR_RESPONSES`. Go to sleep only if this says 0.
     pub fn pending_or_ask(&mut self) -> Result<u32, RingError> {

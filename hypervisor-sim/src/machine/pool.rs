@@ -14,13 +14,20 @@ pub(crate) struct Pool {
     fresh: PageRun,
     /// Free runs of each class. The last one given back is the first one taken: it is warm.
     free: [Vec<PageRun>; CLASSES.len()],
-    /// Free runs of other sizes, which are few: rings and tables.
+    /// Free runs of other sizes, which are few: rings, tables and receive areas.
     odd: Vec<PageRun>,
+    /// Fresh pages that are kept for these: frames that wait have no end, and free runs are not put
+    /// together again.
+    reserve: usize,
 }
+
+/// One in so many pages is kept for runs of odd sizes.
+const RESERVE: usize = 8;
 
 impl Pool {
     pub(crate) fn new(memory: PageRun) -> Pool {
-        Pool { fresh: memory, free: Default::default(), odd: Vec::new() }
+        let reserve = memory.pages() / RESERVE;
+        Pool { fresh: memory, free: Default::default(), odd: Vec::new(), reserve }
     }
 
     /// Frames below this one have been handed out at some time.
@@ -38,10 +45,12 @@ impl Pool {
             return Some(run);
         }
         // When there is nothing fresh any more, rather a run that is too large than none.
-        // But none of the odd ones: a receive area has no other place to go.
-        self.fresh
-            .split_front(CLASSES[class])
-            .or_else(|| self.free[class + 1..].iter_mut().find_map(Vec::pop))
+        let fresh = if self.fresh.pages() >= self.reserve + CLASSES[class] {
+            self.fresh.split_front(CLASSES[class])
+        } else {
+            None
+        };
+        fresh.or_else(|| self.free[class + 1..].iter_mut().find_map(Vec::pop))
     }
 
     fn take_odd(&mut self, pages: usize) -> Option<PageRun> {
@@ -91,6 +100,14 @@ mod tests {
         pool.give_back(four);
         assert_eq!(pool.take(1).expect("larger").pages(), 4);
         drop(one);
+    }
+
+    #[test]
+    fn frames_that_wait_leave_room_for_a_receive_area() {
+        let mut pool = Pool::new(PageRun::map(2200).expect("memory"));
+        let frames: Vec<PageRun> = std::iter::from_fn(|| pool.take(18)).collect();
+        assert!(frames.len() > 100);
+        assert_eq!(pool.take(256).expect("the area").pages(), 256);
     }
 
     #[test]
