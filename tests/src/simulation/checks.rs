@@ -58,7 +58,7 @@ impl World {
     pub fn look_around(&mut self) {
         let oracles = &self.shared.oracles;
         let ledger = self.ledger();
-        oracles.check(Oracle::Conservation, ledger.missing() >= 0, || {
+        oracles.check(Oracle::Conservation, ledger.adds_up(false), || {
             format!("{} more delivered and dropped than sent: {ledger:?}", -ledger.missing())
         });
         for guest in &self.guests {
@@ -105,7 +105,7 @@ impl World {
             }
         }
         let ledger = self.ledger();
-        (!ledger.inexact && ledger.missing() != 0)
+        (!ledger.adds_up(true))
             .then(|| format!("{} frames are missing: {ledger:?}", ledger.missing()))
     }
 
@@ -149,8 +149,7 @@ impl World {
         oracles.check(Oracle::LinksUp, all_up, || unrest.unwrap_or_default().to_owned());
         let ledger = self.ledger();
         let missing = ledger.missing();
-        let right = if ledger.inexact { missing >= 0 } else { missing == 0 };
-        oracles.check(Oracle::Conservation, right, || {
+        oracles.check(Oracle::Conservation, ledger.adds_up(true), || {
             format!("{missing} frames are missing: {ledger:?}")
         });
         oracles.check(Oracle::Quiet, unrest.is_none(), || unrest.unwrap_or_default().to_owned());

@@ -284,6 +284,9 @@ impl World {
         ledger.card(&self.nic);
         ledger.drop("faults", "lost", self.shared.lost.get());
         ledger.made += self.shared.made.get();
+        if self.plan.routes.contains(&PairRoute::BridgeReceiverCopy) {
+            ledger.twice = ledger.drops.get(&("frontend", "refused")).copied().unwrap_or(0);
+        }
         ledger
     }
 
