@@ -58,15 +58,15 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or(root.join("target"), PathBuf::from);
-    let place = target.join("mutations");
-    let scratch = match Scratch::copy(root, &place.join("workspace")) {
+    let place = target.join("mutations/workspace");
+    let scratch = match Scratch::copy(root, &place) {
         Ok(scratch) => scratch,
         Err(error) => return bad_input(&error),
     };
     if let Some(error) = chosen.iter().find_map(|mutation| scratch.check(mutation).err()) {
         return bad_input(&error);
     }
-    match run(&chosen, &scratch, &Trials::new(scratch.root(), &place.join("target"))) {
+    match run(&chosen, &scratch, &Trials::new(scratch.root(), &target)) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {

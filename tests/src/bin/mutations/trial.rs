@@ -53,7 +53,7 @@ pub struct Trials {
 }
 
 impl Trials {
-    /// In the workspace `root`, with a target directory of its own.
+    /// In the workspace `root`. What it depends on is perhaps in the target directory already.
     pub fn new(root: &Path, target: &Path) -> Trials {
         Trials { root: root.to_owned(), target: target.to_owned() }
     }
