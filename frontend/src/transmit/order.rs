@@ -215,8 +215,8 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
                     break;
                 }
                 let flow = self.flow(peer);
+                // Its older route stays drained: those behind it do not wait for that once more.
                 let Some(staged) = flow.held.pop_front() else { break };
-                flow.drained_at = None;
                 flow.held_since = if flow.held.is_empty() { None } else { Some(now) };
                 match route {
                     Some((header, route)) => {

@@ -21,12 +21,14 @@ pub(crate) struct Pool {
     reserve: usize,
 }
 
-/// One in so many pages is kept for runs of odd sizes.
+/// One in so many pages is kept for runs of odd sizes,
 const RESERVE: usize = 8;
+/// if that is enough for a receive area: a page for each slot of netif's ring.
+const AREA: usize = 256;
 
 impl Pool {
     pub(crate) fn new(memory: PageRun) -> Pool {
-        let reserve = memory.pages() / RESERVE;
+        let reserve = Some(memory.pages() / RESERVE).filter(|pages| *pages >= AREA).unwrap_or(0);
         Pool { fresh: memory, free: Default::default(), odd: Vec::new(), reserve }
     }
 

@@ -41,8 +41,6 @@ pub struct Ours {
     pub asleep_until: u64,
     /// When it was last polled.
     pub polled_at: u64,
-    /// Connections to the driver domain that it has seen.
-    connections: u64,
 }
 
 impl Ours {
@@ -54,7 +52,7 @@ impl Ours {
         let (vf, port) = vf.map_or((None, None), |(vf, port)| (Some(vf), Some(port)));
         let frontend = Frontend::new(host.clone(), config, port).expect("a frontend");
         let polled_at = host.shared.now().0;
-        Ours { number, host, frontend, vf, awake: true, asleep_until: 0, polled_at, connections: 0 }
+        Ours { number, host, frontend, vf, awake: true, asleep_until: 0, polled_at }
     }
 
     /// Whether something wakes it now. Events that come are steps.
@@ -101,11 +99,6 @@ impl Ours {
         self.polled_at = now.0;
         host.sleep.until.set(None);
         let mut busy = frontend.poll(now);
-        let connections = frontend.counters().connections;
-        if std::mem::replace(&mut self.connections, connections) != connections {
-            // What the driver domain sent to it by the card before, the card may still bring.
-            deliveries.excuse(*number);
-        }
         if shared.hit(Fault::SlowStack, 0) {
             busy = true;
         } else {

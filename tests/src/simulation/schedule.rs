@@ -102,7 +102,12 @@ impl World {
             }
         }
         host.sleep.until.set(None);
+        let before = backend.connected();
         let busy = backend.poll(now);
+        if backend.connected() != before {
+            // What it has sent to a guest by the card until now, the card may still bring.
+            (0..self.guests.len()).for_each(|guest| self.deliveries.excuse(guest as u8));
+        }
         if !busy || self.schedule.below(4) == 0 {
             backend.wait(Instant::FAR_FUTURE);
             *awake = host.sleep.until.get().is_none();
