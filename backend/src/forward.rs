@@ -279,11 +279,17 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
         if let Some(origin) = &frame.origin
             && !frame.header.destination.is_multicast()
         {
+            if self.passes_on(PortId(origin.from.port), to)
+                && self.pass_frame(to, tci, frame, origin)?
+            {
+                return Ok(());
+            }
             behind = self.not_done(origin.from.port, to);
             // The last ones of a flow that takes another route soon follow those before them.
-            let passes = self.passes_on(PortId(origin.from.port), to)
-                || (behind.is_some() && !self.may_wait(frame.header.source, to.0));
-            if passes && self.pass_frame(to, tci, frame, origin)? {
+            if behind.is_some()
+                && !self.may_wait(frame.header.source, to.0)
+                && self.pass_frame(to, tci, frame, origin)?
+            {
                 return Ok(());
             }
         }
