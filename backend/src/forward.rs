@@ -271,6 +271,7 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
         let rings = self.vifs.get(&to.0).and_then(|vif| vif.rings.as_ref());
         let rings = rings.ok_or(DropReason::NoDestination)?;
         let (takes, queues) = (rings.takes, rings.queues.len());
+        let passed_on = rings.passed.as_ref().is_some_and(|passed| passed.is_out());
         let mut offload = frame.offload;
         if (total > PAGE_SIZE && !takes.sg) || !takes.gso(&offload) {
             return Err(DropReason::CannotTake);
@@ -284,7 +285,9 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
             {
                 return Ok(());
             }
-            behind = self.not_done(origin.from.port, to);
+            if passed_on {
+                behind = self.not_done(origin.from.port, to);
+            }
             // The last ones of a flow that takes another route soon follow those before them.
             if behind.is_some()
                 && !self.may_wait(frame.header.source, to.0)

@@ -23,7 +23,7 @@ use crate::driver_domain::Backend;
 use crate::netback::{Source, plan, slots_for};
 use crate::passing::Passed;
 use crate::uplink::PfControl;
-use crate::vif::{Queue, Rings, Vif};
+use crate::vif::{Queue, Rings};
 
 /// Frames that may wait for one queue.
 pub(crate) const WAITING_FRAMES: usize = 64;
@@ -107,24 +107,16 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
     /// Tables have changed: drops what waits and would be overtaken.
     pub(crate) fn drop_overtaken(&mut self) {
         for port in self.vifs.keys().copied().collect::<Vec<_>>() {
-            let queues = |vif: &Vif<H>| vif.rings.as_ref().map_or(0, |rings| rings.queues.len());
-            for queue in 0..self.vifs.get(&port).map_or(0, queues) {
+            for queue in 0.. {
                 let at = QueueId { port, queue };
-                let Some((queue, ..)) = queue_at(&mut self.vifs, at) else { continue };
-                let mut waiting = std::mem::take(&mut queue.waiting);
-                let before = waiting.len();
-                let mut dropped = 0;
-                waiting.retain(|frame| {
-                    let stays = self.may_wait(frame.source, port);
-                    dropped += if stays { 0 } else { frame.length };
-                    stays
-                });
-                let count = before - waiting.len();
-                self.counters.drop_frames(DropReason::NoReceiveBuffer, count as u64);
+                let Some((queue, ..)) = queue_at(&mut self.vifs, at) else { break };
+                let waiting: Vec<_> = queue.waiting.drain(..).collect();
+                let (stays, goes): (Vec<_>, Vec<_>) =
+                    waiting.into_iter().partition(|frame| self.may_wait(frame.source, port));
+                self.counters.drop_frames(DropReason::NoReceiveBuffer, goes.len() as u64);
                 if let Some((queue, ..)) = queue_at(&mut self.vifs, at) {
-                    queue.waiting = waiting;
-                    queue.parked = queue.parked.saturating_sub(count);
-                    queue.parked_bytes = queue.parked_bytes.saturating_sub(dropped);
+                    queue.waiting.extend(stays);
+                    goes.iter().for_each(|frame| queue.left(frame.length));
                 }
             }
         }

@@ -69,6 +69,12 @@ impl Passed {
         })
     }
 
+    /// Whether there is anything that the guest was passed, or is about to be, and has not said
+    /// done of.
+    pub fn is_out(&self) -> bool {
+        self.open.is_some() || !self.last.is_empty()
+    }
+
     /// The envelope that the guest has to say done of before a frame that the sender at port
     /// `from` sends now may come to it another way, if there is one (rule 6).
     pub fn not_done(&self, from: u32) -> Option<u32> {

@@ -209,8 +209,9 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
                     .map_or(peer, |(header, route)| peer.or_else(|| self.flow_of(header, route)));
                 if let Some((header, route)) = &route
                     && (self.is_behind_default(peer, header)
-                        || (!late && !self.may_go(peer, route.path, now))
-                        || (!late && its != peer && !self.may_go(its, route.path, now)))
+                        || (!late
+                            && (!self.may_go(peer, route.path, now)
+                                || (its != peer && !self.may_go(its, route.path, now)))))
                 {
                     break;
                 }
