@@ -9,6 +9,7 @@ mod dones;
 mod envelope;
 mod order;
 mod paths;
+mod room;
 
 pub(crate) use envelope::OpenEnvelope;
 pub(crate) use order::SentByDefault;

@@ -80,6 +80,12 @@ impl<O> SendWindow<O> {
         (self.next.wrapping_sub(oldest) < WINDOW).then_some(self.next)
     }
 
+    /// How many more envelopes the window has room for.
+    pub fn room(&self) -> u32 {
+        let oldest = self.outstanding.front().map_or(self.next, |sent| sent.sequence);
+        WINDOW.saturating_sub(self.next.wrapping_sub(oldest))
+    }
+
     /// The nonce of a sequence number: a keyed hash, so that nothing need be kept and nobody can
     /// guess the next.
     pub fn nonce(&self, sequence: u32) -> u64 {
