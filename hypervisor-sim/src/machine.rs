@@ -58,7 +58,7 @@ pub use domain::{DeviceWindow, Domain};
 pub use engine::EngineCosts;
 pub use foreign::{DriverWindow, ForeignPages, MachineWindow};
 pub use granter::GrantedBuffer;
-pub use options::{CreateError, DomainOptions, GrantVersion};
+pub use options::{Backing, CreateError, DomainOptions, GrantVersion};
 pub use ports::{DevicePort, Port};
 pub use share::SharedPages;
 

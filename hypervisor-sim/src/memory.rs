@@ -1,7 +1,7 @@
 //! The memory of domains: the one place of this crate with `unsafe`.
 //!
-//! A domain's memory is one anonymous mapping, filled in by the operating system when a page is
-//! first touched. Three kinds of access exist, and what keeps them apart is the protocol that the
+//! A domain's memory is one mapping, anonymous or of a memfd, filled in by the operating system
+//! when a page is first touched. Three kinds of access exist, and what keeps them apart is the protocol that the
 //! rest of the crate enforces:
 //!
 //! * [`PageRun`]: pages that one owner holds, as plain slices. Runs are only ever split, so each
@@ -24,9 +24,21 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering};
 
 use nix::errno::Errno;
-use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous, munmap};
+use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::sys::mman::{MapFlags, MmapAdvise, ProtFlags, madvise, mmap, mmap_anonymous, munmap};
+use nix::unistd::ftruncate;
 use xenvelope_grant::PAGE_SIZE;
 use xenvelope_grant::words::{AtomicWords, Atomics};
+
+/// What the pages of a domain are made of.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Backing {
+    /// A memfd that is mapped shared: after a fork both processes have the same pages. What a
+    /// process keeps for itself is said at [`crate::processes`].
+    pub shared: bool,
+    /// In pages of 2 MiB where the system has them to spare, as Xen gives a domain its memory.
+    pub huge: bool,
+}
 
 /// All pages of one domain. The frame number of a page (gfn) is its index.
 pub(crate) struct Memory {
@@ -41,14 +53,28 @@ unsafe impl Send for Memory {}
 unsafe impl Sync for Memory {}
 
 impl Memory {
-    fn map(pages: usize) -> Result<Memory, Errno> {
+    fn map(pages: usize, backing: Backing) -> Result<Memory, Errno> {
         let length = pages.checked_mul(PAGE_SIZE).and_then(NonZeroUsize::new);
         let length = length.ok_or(Errno::EINVAL)?;
         let protection = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
-        let flags = MapFlags::MAP_PRIVATE | MapFlags::MAP_NORESERVE;
-        // SAFETY: a new anonymous mapping at an address of the system's choice; it replaces
-        // nothing that exists.
-        let base = unsafe { mmap_anonymous(None, length, protection, flags)? };
+        let base = if backing.shared {
+            let file = memfd_create("xenvelope-domain", MFdFlags::MFD_CLOEXEC)?;
+            ftruncate(&file, i64::try_from(length.get()).map_err(|_| Errno::EINVAL)?)?;
+            let flags = MapFlags::MAP_SHARED | MapFlags::MAP_NORESERVE;
+            // SAFETY: a new mapping at an address of the system's choice, of a file that nobody
+            // else has and that is as long as the mapping.
+            unsafe { mmap(None, length, protection, flags, &file, 0)? }
+        } else {
+            let flags = MapFlags::MAP_PRIVATE | MapFlags::MAP_NORESERVE;
+            // SAFETY: a new anonymous mapping at an address of the system's choice; it replaces
+            // nothing that exists.
+            unsafe { mmap_anonymous(None, length, protection, flags)? }
+        };
+        if backing.huge {
+            // SAFETY: the mapping just made; the advice changes no byte of it. A system without
+            // such pages says so, and the memory is as good without.
+            let _ = unsafe { madvise(base, length.get(), MmapAdvise::MADV_HUGEPAGE) };
+        }
         Ok(Memory { base: base.cast(), pages })
     }
 
@@ -84,6 +110,17 @@ impl Memory {
             scattered: (!contiguous).then(|| pages.into()),
             writable,
         })
+    }
+
+    /// One page as atomics.
+    fn atomics(self: &Arc<Memory>, gfn: usize) -> WindowPages {
+        WindowPages {
+            _memory: Arc::clone(self),
+            base: self.page_pointer(gfn),
+            size: PAGE_SIZE,
+            scattered: None,
+            writable: true,
+        }
     }
 }
 
@@ -173,8 +210,14 @@ pub(crate) struct PageRun {
 
 impl PageRun {
     /// New memory of `pages` pages, zeroed, all in one run.
+    #[cfg(test)]
     pub(crate) fn map(pages: usize) -> Result<PageRun, Errno> {
-        let memory = Arc::new(Memory::map(pages)?);
+        PageRun::map_on(pages, Backing::default())
+    }
+
+    /// New memory of `pages` pages of that make, zeroed, all in one run.
+    pub(crate) fn map_on(pages: usize, backing: Backing) -> Result<PageRun, Errno> {
+        let memory = Arc::new(Memory::map(pages, backing)?);
         Ok(PageRun { memory, first: 0, pages })
     }
 
@@ -228,6 +271,11 @@ impl PageRun {
         assert!(range.start <= range.end && range.end <= self.pages * PAGE_SIZE, "{range:?}");
         // SAFETY: as in `bytes`, for this range only.
         unsafe { std::slice::from_raw_parts(self.start().add(range.start), range.len()) }
+    }
+
+    /// The first page as atomics, for more than words can do.
+    pub(crate) fn atomics(&self) -> WindowPages {
+        self.memory.atomics(self.first)
     }
 
     /// The first `pages` pages as words.

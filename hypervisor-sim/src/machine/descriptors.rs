@@ -6,7 +6,6 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Mutex;
-use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
 
@@ -18,6 +17,7 @@ use xenvelope_grant::seam::PortId;
 use xenvelope_xen::linux::Descriptors;
 
 use super::domain::Domain;
+use super::events::EventBits;
 use super::lock;
 
 /// Descriptors that one domain may wait for.
@@ -26,24 +26,20 @@ const MOST: usize = 8;
 /// The descriptors that one domain waits for, each with the port that it raises.
 pub(crate) struct Watched {
     bell: EventFd,
-    /// It has been rung since the domain was last awake.
-    rung: AtomicBool,
+    /// Says whether it has been rung.
+    bits: EventBits,
     fds: Mutex<ArrayVec<(u32, OwnedFd), MOST>>,
 }
 
 impl Watched {
-    pub(crate) fn new() -> nix::Result<Watched> {
+    pub(super) fn new(bits: EventBits) -> nix::Result<Watched> {
         let flags = EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC;
-        Ok(Watched {
-            bell: EventFd::from_value_and_flags(0, flags)?,
-            rung: AtomicBool::new(false),
-            fds: Mutex::default(),
-        })
+        Ok(Watched { bell: EventFd::from_value_and_flags(0, flags)?, bits, fds: Mutex::default() })
     }
 
     /// Ends the sleep of whoever is in [`Watched::sleep`].
     pub(crate) fn ring(&self) {
-        if !self.rung.swap(true, SeqCst) {
+        if self.bits.rung().swap(1, SeqCst) == 0 {
             // It cannot be full: it is emptied between any two.
             let _ = self.bell.write(1);
         }
@@ -74,7 +70,7 @@ impl Watched {
         if ready.next() == Some(true) {
             let _ = self.bell.read();
             // Who rings from here on writes again; what was done before is seen by our caller.
-            self.rung.store(false, SeqCst);
+            self.bits.rung().store(0, SeqCst);
         }
         ports.retain(|_| ready.next() == Some(true));
         ports

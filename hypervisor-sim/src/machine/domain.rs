@@ -21,7 +21,7 @@ use super::options::{CreateError, DomainOptions, GrantVersion};
 use super::ports::PortTable;
 use super::share::Maptrack;
 use crate::capture::GuestTap;
-use crate::memory::PageRun;
+use crate::memory::{Backing, PageRun};
 
 /// Everything about one domain, in one of its lives.
 pub(crate) struct DomainState {
@@ -53,17 +53,20 @@ impl DomainState {
         if options.grant_frames == 0 || u32::try_from(options.pages).is_err() {
             return Err(CreateError::BadSize);
         }
-        let memory = PageRun::map(options.pages)?;
+        let memory = PageRun::map_on(options.pages, options.backing)?;
         let space = AddressSpace::new(Arc::clone(memory.memory()));
+        let backing = Backing { huge: false, ..options.backing };
         // The table's frames are the hypervisor's, so they have no frame number in the domain:
         // nobody can grant them, or let a device into them.
-        let entries = PageRun::map(options.grant_frames)?.window(options.grant_frames);
+        let window =
+            |frames| Ok::<_, CreateError>(PageRun::map_on(frames, backing)?.window(frames));
+        let entries = window(options.grant_frames)?;
         let status = match options.grant_version {
             GrantVersion::V1 => None,
             GrantVersion::V2 => {
                 let bytes = options.grant_frames * (PAGE_SIZE / ENTRY_V2) * STATUS_V2;
                 let frames = bytes.div_ceil(PAGE_SIZE);
-                Some(PageRun::map(frames)?.window(frames))
+                Some(window(frames)?)
             }
         };
         let frames = options.pages as u64;
@@ -74,7 +77,7 @@ impl DomainState {
             GrantVersion::V2 => {
                 let frames =
                     (options.grant_frames * (PAGE_SIZE / ENTRY_V2) * KEY).div_ceil(PAGE_SIZE);
-                Some(PageRun::map(frames)?.window(frames))
+                Some(window(frames)?)
             }
         };
         if let Some(keys) = &keys {
@@ -92,7 +95,7 @@ impl DomainState {
             space,
             grants: GrantState::new(check),
             guest: Arc::new(Guest::new(memory, table, keys, Arc::clone(&counters))),
-            queue: Arc::new(EventQueue::new()),
+            queue: Arc::new(EventQueue::new(backing)?),
             ports: Mutex::new(PortTable::new()),
             maptrack: Mutex::default(),
             watch_events: Arc::default(),

@@ -6,14 +6,17 @@
 //! each set one thing and then look at the other's, and at least one of them must see it.
 
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize};
+use std::sync::atomic::{AtomicU32, AtomicU64};
 use std::sync::{Condvar, Mutex, OnceLock, PoisonError};
 use std::time::Instant as StdInstant;
 
+use nix::errno::Errno;
 use xenvelope_grant::seam::PortId;
+use xenvelope_grant::words::Atomics;
 
 use super::descriptors::Watched;
 use super::lock;
+use crate::memory::{Backing, PageRun, WindowPages};
 
 /// Ports of one domain, port 0 included, which is never used.
 pub(crate) const PORTS: usize = 4096;
@@ -21,19 +24,55 @@ const WORDS: usize = PORTS / 64;
 
 /// The events of one domain.
 pub(crate) struct EventQueue {
-    pending: [AtomicU64; WORDS],
-    masked: [AtomicU64; WORDS],
-    selector: AtomicU64,
-    /// A store watch fired.
-    attention: AtomicBool,
-    /// The port to look at first: the one after the last that was reported when there was no room
-    /// for more, so that low ports in a storm do not starve high ones.
-    cursor: AtomicU32,
-    sleepers: AtomicUsize,
+    bits: EventBits,
     sleep: Mutex<()>,
     wake: Condvar,
-    /// What ends a sleep beside events, once there was any.
+    /// What ends a sleep beside events, once there was any; from the start where several processes
+    /// have the domain's memory, since only a descriptor wakes another process.
     watched: OnceLock<Watched>,
+}
+
+/// What all who raise and take events look at: in a page, so that they may be in several processes.
+#[derive(Clone)]
+pub(super) struct EventBits(WindowPages);
+
+impl EventBits {
+    pub(super) fn new(backing: Backing) -> Result<EventBits, Errno> {
+        Ok(EventBits(PageRun::map_on(1, backing)?.atomics()))
+    }
+
+    fn pending(&self, word: usize) -> &AtomicU64 {
+        self.0.u64(word * 8)
+    }
+
+    fn masked(&self, word: usize) -> &AtomicU64 {
+        self.0.u64((WORDS + word) * 8)
+    }
+
+    fn selector(&self) -> &AtomicU64 {
+        self.0.u64(2 * WORDS * 8)
+    }
+
+    /// How many are asleep.
+    fn sleepers(&self) -> &AtomicU64 {
+        self.0.u64(2 * WORDS * 8 + 8)
+    }
+
+    /// A store watch fired: 1, otherwise 0.
+    fn attention(&self) -> &AtomicU32 {
+        self.0.u32(2 * WORDS * 8 + 16)
+    }
+
+    /// The port to look at first: the one after the last that was reported when there was no room
+    /// for more, so that low ports in a storm do not starve high ones.
+    fn cursor(&self) -> &AtomicU32 {
+        self.0.u32(2 * WORDS * 8 + 20)
+    }
+
+    /// The bell has been rung since the domain was last awake: 1, otherwise 0.
+    pub(super) fn rung(&self) -> &AtomicU32 {
+        self.0.u32(2 * WORDS * 8 + 24)
+    }
 }
 
 fn place(port: u32) -> (usize, u64) {
@@ -41,28 +80,24 @@ fn place(port: u32) -> (usize, u64) {
 }
 
 impl EventQueue {
-    pub(crate) fn new() -> EventQueue {
-        EventQueue {
-            pending: [const { AtomicU64::new(0) }; WORDS],
-            masked: [const { AtomicU64::new(0) }; WORDS],
-            selector: AtomicU64::new(0),
-            attention: AtomicBool::new(false),
-            cursor: AtomicU32::new(0),
-            sleepers: AtomicUsize::new(0),
-            sleep: Mutex::new(()),
-            wake: Condvar::new(),
-            watched: OnceLock::new(),
+    /// No events yet, in memory of that make.
+    pub(crate) fn new(backing: Backing) -> Result<EventQueue, Errno> {
+        let bits = EventBits::new(backing)?;
+        let watched = OnceLock::new();
+        if backing.shared {
+            let _ = watched.set(Watched::new(bits.clone())?);
         }
+        Ok(EventQueue { bits, sleep: Mutex::new(()), wake: Condvar::new(), watched })
     }
 
     /// An event on `port`. If one is pending already this is none.
     pub(crate) fn raise(&self, port: u32) {
         let (word, bit) = place(port);
-        if self.pending[word].fetch_or(bit, SeqCst) & bit != 0 {
+        if self.bits.pending(word).fetch_or(bit, SeqCst) & bit != 0 {
             return;
         }
         // Masked: `unmask` will see the pending bit.
-        if self.masked[word].load(SeqCst) & bit == 0 {
+        if self.bits.masked(word).load(SeqCst) & bit == 0 {
             self.select(word);
         }
     }
@@ -70,8 +105,8 @@ impl EventQueue {
     /// Lets `port` fire again, at once if it is pending.
     pub(crate) fn unmask(&self, port: u32) {
         let (word, bit) = place(port);
-        self.masked[word].fetch_and(!bit, SeqCst);
-        if self.pending[word].load(SeqCst) & bit != 0 {
+        self.bits.masked(word).fetch_and(!bit, SeqCst);
+        if self.bits.pending(word).load(SeqCst) & bit != 0 {
             self.select(word);
         }
     }
@@ -79,18 +114,18 @@ impl EventQueue {
     /// Forgets everything about `port`, which gets a new use.
     pub(crate) fn clear(&self, port: u32) {
         let (word, bit) = place(port);
-        self.pending[word].fetch_and(!bit, SeqCst);
-        self.masked[word].fetch_and(!bit, SeqCst);
+        self.bits.pending(word).fetch_and(!bit, SeqCst);
+        self.bits.masked(word).fetch_and(!bit, SeqCst);
     }
 
     /// Makes one `wait` return, with or without an event.
     pub(crate) fn call_attention(&self) {
-        self.attention.store(true, SeqCst);
+        self.bits.attention().store(1, SeqCst);
         self.wake_sleepers();
     }
 
     fn select(&self, word: usize) {
-        self.selector.fetch_or(1 << word, SeqCst);
+        self.bits.selector().fetch_or(1 << word, SeqCst);
         self.wake_sleepers();
     }
 
@@ -98,7 +133,7 @@ impl EventQueue {
         // A sleeper counts itself and then looks for work; we set the work and then look for
         // sleepers. It holds the mutex in between, so by the time that we get it, it is either
         // waiting or has seen the work.
-        if self.sleepers.load(SeqCst) != 0 {
+        if self.bits.sleepers().load(SeqCst) != 0 {
             drop(lock(&self.sleep));
             self.wake.notify_all();
             if let Some(watched) = self.watched.get() {
@@ -111,7 +146,7 @@ impl EventQueue {
     pub(crate) fn watched(&self) -> Option<&Watched> {
         if self.watched.get().is_none() {
             // Somebody else's is as good.
-            let _ = self.watched.set(Watched::new().ok()?);
+            let _ = self.watched.set(Watched::new(self.bits.clone()).ok()?);
         }
         self.watched.get()
     }
@@ -119,11 +154,11 @@ impl EventQueue {
     /// Whether `port` has been reported, and not unmasked since.
     pub(crate) fn is_masked(&self, port: u32) -> bool {
         let (word, bit) = place(port);
-        self.masked[word].load(SeqCst) & bit != 0
+        self.bits.masked(word).load(SeqCst) & bit != 0
     }
 
     fn has_work(&self) -> bool {
-        self.selector.load(SeqCst) != 0 || self.attention.load(SeqCst)
+        self.bits.selector().load(SeqCst) != 0 || self.bits.attention().load(SeqCst) != 0
     }
 
     /// Waits until there is an event or until `until` (`None`: for ever). Ports with an event go
@@ -131,10 +166,10 @@ impl EventQueue {
     pub(crate) fn wait(&self, out: &mut [PortId], until: Option<StdInstant>) -> usize {
         loop {
             let found = self.collect(out);
-            if found != 0 || self.attention.swap(false, SeqCst) {
+            if found != 0 || self.bits.attention().swap(0, SeqCst) != 0 {
                 return found;
             }
-            if out.is_empty() && self.selector.load(SeqCst) != 0 {
+            if out.is_empty() && self.bits.selector().load(SeqCst) != 0 {
                 return 0;
             }
             if !self.sleep_until(until) {
@@ -149,7 +184,7 @@ impl EventQueue {
             return self.sleep_with(watched, until);
         }
         let mut guard = lock(&self.sleep);
-        self.sleepers.fetch_add(1, SeqCst);
+        self.bits.sleepers().fetch_add(1, SeqCst);
         let mut in_time = true;
         while in_time && !self.has_work() {
             let Some(until) = until else {
@@ -163,7 +198,7 @@ impl EventQueue {
             }
             guard = self.wake.wait_timeout(guard, left).unwrap_or_else(PoisonError::into_inner).0;
         }
-        self.sleepers.fetch_sub(1, SeqCst);
+        self.bits.sleepers().fetch_sub(1, SeqCst);
         in_time
     }
 
@@ -173,13 +208,13 @@ impl EventQueue {
         if left.is_some_and(|left| left.is_zero()) {
             return self.has_work();
         }
-        self.sleepers.fetch_add(1, SeqCst);
+        self.bits.sleepers().fetch_add(1, SeqCst);
         let ready = if self.has_work() {
             Default::default()
         } else {
             watched.sleep(|port| !self.is_masked(port), left)
         };
-        self.sleepers.fetch_sub(1, SeqCst);
+        self.bits.sleepers().fetch_sub(1, SeqCst);
         for port in ready {
             self.raise(port);
         }
@@ -187,12 +222,12 @@ impl EventQueue {
     }
 
     fn collect(&self, out: &mut [PortId]) -> usize {
-        if out.is_empty() || self.selector.load(SeqCst) == 0 {
+        if out.is_empty() || self.bits.selector().load(SeqCst) == 0 {
             return 0;
         }
-        let cursor = self.cursor.load(Relaxed);
+        let cursor = self.bits.cursor().load(Relaxed);
         let (first, turn) = (cursor as usize / 64 % WORDS, cursor % 64);
-        let mut selected = self.selector.swap(0, SeqCst);
+        let mut selected = self.bits.selector().swap(0, SeqCst);
         let mut found = 0;
         // Once around: the cursor's word from the cursor on, the others, and the rest of the
         // cursor's word.
@@ -201,7 +236,8 @@ impl EventQueue {
             if selected & 1 << word == 0 {
                 continue;
             }
-            let mut ready = self.pending[word].load(SeqCst) & !self.masked[word].load(SeqCst);
+            let mut ready =
+                self.bits.pending(word).load(SeqCst) & !self.bits.masked(word).load(SeqCst);
             match step {
                 0 => ready &= u64::MAX << turn,
                 WORDS => ready &= !(u64::MAX << turn),
@@ -212,16 +248,16 @@ impl EventQueue {
                 let port = (word * 64) as u32 + index;
                 if found == out.len() {
                     // No room: what is left stays selected.
-                    self.selector.fetch_or(selected, SeqCst);
-                    self.cursor.store(port, Relaxed);
+                    self.bits.selector().fetch_or(selected, SeqCst);
+                    self.bits.cursor().store(port, Relaxed);
                     return found;
                 }
                 let bit = 1 << index;
                 ready &= !bit;
                 // Masked first: an event from here on stays pending until the unmask. And only
                 // who takes the pending bit away reports the port.
-                self.masked[word].fetch_or(bit, SeqCst);
-                if self.pending[word].fetch_and(!bit, SeqCst) & bit != 0 {
+                self.bits.masked(word).fetch_or(bit, SeqCst);
+                if self.bits.pending(word).fetch_and(!bit, SeqCst) & bit != 0 {
                     out[found] = PortId(port);
                     found += 1;
                 }

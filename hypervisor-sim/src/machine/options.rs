@@ -4,6 +4,8 @@ use nix::errno::Errno;
 use thiserror::Error;
 use xenvelope_grant::DomId;
 
+pub use crate::memory::Backing;
+
 /// Which version of grant tables a domain uses.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum GrantVersion {
@@ -27,6 +29,8 @@ pub struct DomainOptions {
     pub grant_version: GrantVersion,
     /// The size of its grant table in frames: 512 entries each in version 1, 256 in version 2.
     pub grant_frames: usize,
+    /// What its memory is made of.
+    pub backing: Backing,
 }
 
 impl DomainOptions {
@@ -38,6 +42,7 @@ impl DomainOptions {
             domid: None,
             grant_version: GrantVersion::V2,
             grant_frames: 64,
+            backing: Backing::default(),
         }
     }
 }

@@ -8,6 +8,10 @@ use xenvelope_grant::seam::PortId;
 
 use super::*;
 
+fn queue() -> EventQueue {
+    EventQueue::new(Backing::default()).expect("a page")
+}
+
 fn soon() -> Option<Instant> {
     Some(Instant::now() + Duration::from_millis(20))
 }
@@ -24,7 +28,7 @@ fn wait(queue: &EventQueue, room: usize) -> Vec<u32> {
 
 #[test]
 fn an_event_that_arrives_while_masked_is_reported_after_the_unmask() {
-    let queue = EventQueue::new();
+    let queue = queue();
     queue.raise(70);
     assert_eq!(wait(&queue, 4), [70]);
     queue.raise(70);
@@ -37,7 +41,7 @@ fn an_event_that_arrives_while_masked_is_reported_after_the_unmask() {
 
 #[test]
 fn events_that_find_no_room_stay_for_the_next_call_and_no_port_starves() {
-    let queue = EventQueue::new();
+    let queue = queue();
     let ports = [1, 2, 63, 64, 4095];
     ports.iter().for_each(|port| queue.raise(*port));
     let mut seen = Vec::new();
@@ -56,7 +60,7 @@ fn events_that_find_no_room_stay_for_the_next_call_and_no_port_starves() {
 
 #[test]
 fn a_watch_makes_wait_return_without_a_port() {
-    let queue = Arc::new(EventQueue::new());
+    let queue = Arc::new(queue());
     let other = Arc::clone(&queue);
     let caller = thread::spawn(move || other.call_attention());
     assert_eq!(queue.wait(&mut [PortId(0); 4], never_needed()), 0);
@@ -65,7 +69,7 @@ fn a_watch_makes_wait_return_without_a_port() {
 
 #[test]
 fn wait_without_room_does_not_sleep_on_a_pending_event() {
-    let queue = EventQueue::new();
+    let queue = queue();
     queue.raise(5);
     assert_eq!(queue.wait(&mut [], never_needed()), 0);
     assert_eq!(wait(&queue, 1), [5]);
@@ -75,7 +79,7 @@ fn wait_without_room_does_not_sleep_on_a_pending_event() {
 #[test]
 fn no_wake_up_is_lost_between_two_threads() {
     const ROUNDS: u32 = 20_000;
-    let queues = [Arc::new(EventQueue::new()), Arc::new(EventQueue::new())];
+    let queues = [Arc::new(queue()), Arc::new(queue())];
     let players: Vec<_> = (0..2usize)
         .map(|me| {
             let (own, other) = (Arc::clone(&queues[me]), Arc::clone(&queues[1 - me]));
@@ -107,7 +111,7 @@ fn no_wake_up_is_lost_between_two_threads() {
 #[test]
 fn the_last_event_of_a_burst_is_always_seen() {
     const LAST: u64 = 200_000;
-    let queue = Arc::new(EventQueue::new());
+    let queue = Arc::new(queue());
     let written = Arc::new(AtomicU64::new(0));
     let (other, ring) = (Arc::clone(&queue), Arc::clone(&written));
     let producer = thread::spawn(move || {
