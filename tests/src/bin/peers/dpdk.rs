@@ -1,5 +1,6 @@
 //! The peers of DPDK: two processes, each with one port.
 
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
@@ -21,7 +22,7 @@ pub fn run(
     contender: Contender,
     load: Load,
     length: Duration,
-    directory: &std::path::Path,
+    directory: &Path,
 ) -> Result<[Part; 2]> {
     let socket = directory.join(format!("dpdk-{}.sock", std::process::id()));
     let socket = socket.to_str().context("a path that is not text")?;
@@ -44,17 +45,19 @@ pub fn run(
         Contender::MemifToClient => (server, client, true),
         _ => (vhost, virtio, false),
     };
-    let first = start(&listens, load, listener_sends)?;
-    let second = start(&connects, load, !listener_sends)?;
+    let first = start(&listens, load, listener_sends, directory)?;
+    let second = start(&connects, load, !listener_sends, directory)?;
     let (sender, receiver) = if listener_sends { (first, second) } else { (second, first) };
     let parts = run_sides(sender, receiver, length);
     let _ = std::fs::remove_file(socket);
     parts
 }
 
-fn start(device: &str, load: Load, sends: bool) -> Result<Side> {
+fn start(device: &str, load: Load, sends: bool, directory: &Path) -> Result<Side> {
     let (role, core) = if sends { ("tx", CORES[0]) } else { ("rx", CORES[1]) };
     let mut command = Command::new(Program::Dpdk.path()?);
+    // Where DPDK leaves a directory of its own.
+    command.env("RUNTIME_DIRECTORY", directory);
     command
         .args([&format!("--lcores=0@{core}"), "--no-pci", "--in-memory", "--single-file-segments"])
         .args(["--log-level=4", "--no-telemetry", "-m", &MEMORY.to_string()])

@@ -169,7 +169,7 @@ fn select(arguments: &Arguments) -> Result<Selection, String> {
     }
     loads.retain(|load| arguments.frame.is_empty() || arguments.frame.contains(&load.length));
     if arguments.smoke {
-        loads.retain(|load| load.full && load.burst == 32 && [64, 9000].contains(&load.length));
+        loads.retain(|load| load.full && load.burst == 32 && load.length == 1500);
     }
     let asked =
         |name: &str| arguments.only.is_empty() || arguments.only.iter().any(|only| only == name);
@@ -191,6 +191,7 @@ fn measure(arguments: &Arguments, selection: Selection) -> Result<()> {
         signal_hook::flag::register(signal, Arc::clone(&stop))?;
     }
     let changes = Changes::begin()?;
+    changes.let_shared_memory_be_huge();
     let missing = available::missing(&selection.contenders, &changes);
     let smoke = arguments.smoke;
     let plan = Plan {

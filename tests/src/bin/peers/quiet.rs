@@ -20,9 +20,9 @@ fn ticks() -> (u64, u64) {
 }
 
 /// Cores that are busy, over a short time in which this process sleeps.
-pub fn busy_cores() -> f64 {
+fn busy_cores(look: Duration) -> f64 {
     let before = ticks();
-    std::thread::sleep(LOOK);
+    std::thread::sleep(look);
     let after = ticks();
     let all = (after.1 - before.1).max(1) as f64;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
@@ -32,8 +32,10 @@ pub fn busy_cores() -> f64 {
 /// Waits until it is quiet, but no longer than `patience`. How many cores are busy.
 pub fn wait(patience: Duration, stopped: &dyn Fn() -> bool) -> f64 {
     let end = Instant::now() + patience;
+    // Who does not wait does not look for long either.
+    let look = if patience.is_zero() { LOOK / 5 } else { LOOK };
     loop {
-        let busy = busy_cores();
+        let busy = busy_cores(look);
         if busy < QUIET || Instant::now() >= end || stopped() {
             return busy;
         }

@@ -1,8 +1,8 @@
 //! What is changed on the machine, and put back on every way out.
 //!
 //! Interfaces are in namespaces without a name and end with their processes; processes end with
-//! the one that started them. What is left is the number of huge pages and a directory for
-//! sockets. Both are put back by a process that does nothing but wait for the end of this one,
+//! the one that started them. What is left is the number of huge pages, whether shared memory may
+//! be of them, and a directory for sockets. These are put back by a process that does nothing but wait for the end of this one,
 //! which it sees whatever ends it.
 
 use std::io::Read;
@@ -15,10 +15,14 @@ use serde::{Deserialize, Serialize};
 
 const HUGE_PAGES: &str = "/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages";
 
+/// Whether shared memory may be in huge pages: all that can be said, what is said in brackets.
+const SHARED: &str = "/sys/kernel/mm/transparent_hugepage/shmem_enabled";
+
 /// What is to be put back.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Before {
     huge_pages: u64,
+    shared: Option<String>,
     directory: PathBuf,
 }
 
@@ -35,7 +39,8 @@ impl Changes {
             std::env::temp_dir().join(format!("xenvelope-peers-{}", std::process::id()));
         std::fs::create_dir(&directory)
             .with_context(|| format!("{} cannot be made", directory.display()))?;
-        let before = Before { huge_pages: huge_pages().unwrap_or(0), directory: directory.clone() };
+        let (huge_pages, shared) = (huge_pages().unwrap_or(0), shared());
+        let before = Before { huge_pages, shared, directory: directory.clone() };
         let mut command = Command::new(std::env::current_exe()?);
         command.arg("--restore").arg(serde_json::to_string(&before)?);
         // Not of our group: what a terminal sends to us is not for it.
@@ -47,6 +52,15 @@ impl Changes {
     /// Where sockets go.
     pub fn directory(&self) -> &Path {
         &self.directory
+    }
+
+    /// Has the system give huge pages to shared memory whose owner asks for them, as DPDK has them
+    /// for its own. Without, two processes of ours, and the model, have small ones.
+    pub fn let_shared_memory_be_huge(&self) {
+        if shared().is_some_and(|now| now == "never") {
+            // Who may not do that measures with small ones.
+            let _ = std::fs::write(SHARED, "advise");
+        }
     }
 
     /// Has the system set huge pages aside, so that `wanted` are free.
@@ -74,6 +88,12 @@ impl Drop for Changes {
     }
 }
 
+fn shared() -> Option<String> {
+    let text = std::fs::read_to_string(SHARED).ok()?;
+    let (_, after) = text.split_once('[')?;
+    Some(after.split_once(']')?.0.to_owned())
+}
+
 fn huge_pages() -> Result<u64> {
     read_number(HUGE_PAGES)
 }
@@ -89,8 +109,12 @@ pub fn keep(before: &str) -> Result<()> {
     let mut nothing = Vec::new();
     std::io::stdin().read_to_end(&mut nothing)?;
     let _ = std::fs::remove_dir_all(&before.directory);
+    if before.shared != shared()
+        && let Some(shared) = &before.shared
+    {
+        std::fs::write(SHARED, shared)?;
+    }
     if huge_pages().is_ok_and(|now| now != before.huge_pages) {
-        // Those that a process just killed had may come back a moment later, and then go too.
         std::fs::write(HUGE_PAGES, before.huge_pages.to_string())?;
     }
     Ok(())

@@ -61,5 +61,5 @@ int main(int argc, char **argv)
         if (gone < burst)
             rte_pktmbuf_free_bulk(held + gone, burst - gone);
     }
-    _exit(0);
+    rest();
 }

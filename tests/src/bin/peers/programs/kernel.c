@@ -161,5 +161,5 @@ int main(int argc, char **argv)
                 read_frame(buffers[i], messages[i].msg_len);
         }
     }
-    _exit(0);
+    rest();
 }
