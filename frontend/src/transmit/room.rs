@@ -22,7 +22,8 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
         let Some(channel) = self.channel(number) else { return false };
         let slots = |room: Result<u32, _>| room.is_ok_and(|room| room >= envelopes);
         // Only when it does not do otherwise is the other side's line looked at.
-        if !slots(channel.room()) && !(channel.unread().is_ok() && slots(channel.room())) {
+        let fits = slots(channel.room()) || (channel.unread().is_ok() && slots(channel.room()));
+        if !fits {
             return false;
         }
         let quota = self.config.peer_quota;
