@@ -1,6 +1,6 @@
-//! iperf3 between two guests that are Linux itself, by envelopes, against the same by TAP - bridge
-//! - TAP: between two guests whose programs pass packets from a TAP of their own to one of the
-//! host's, which are on a bridge.
+//! iperf3 between two guests that are Linux itself, by envelopes, against the same from TAP over a
+//! bridge to TAP: between two guests whose programs pass packets from a TAP of their own to one of
+//! the host's, which are on a bridge.
 
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
