@@ -6,12 +6,17 @@ use anyhow::{Result, ensure};
 
 use super::contender::Contender;
 use super::dpdk::HUGE_PAGES;
+use super::lines::Line;
 use super::programs::{Program, is_installed};
 use super::restore::Changes;
 
-/// Why some of those that were asked for cannot be measured. Builds what can be built, and has the
-/// system set aside what they need.
-pub fn missing(asked: &[Contender], changes: &Changes) -> BTreeMap<Contender, String> {
+/// By their names, why some of those that were asked for cannot be measured here. Builds what can
+/// be built, and has the system set aside what they need.
+pub fn missing(
+    asked: &[Contender],
+    lines: &[&Line],
+    changes: &Changes,
+) -> BTreeMap<String, String> {
     let of_dpdk = |contender: &Contender| {
         use Contender::*;
         matches!(contender, VhostSplit | VhostPacked | MemifToServer | MemifToClient)
@@ -22,13 +27,18 @@ pub fn missing(asked: &[Contender], changes: &Changes) -> BTreeMap<Contender, St
         && let Err(cause) = dpdk(changes)
     {
         let these = asked.iter().copied().filter(of_dpdk);
-        missing.extend(these.map(|contender| (contender, format!("{cause:#}"))));
+        missing.extend(these.map(|contender| (contender.name().to_owned(), format!("{cause:#}"))));
     }
     if asked.iter().any(of_kernel)
         && let Err(cause) = kernel()
     {
         let these = asked.iter().copied().filter(of_kernel);
-        missing.extend(these.map(|contender| (contender, format!("{cause:#}"))));
+        missing.extend(these.map(|contender| (contender.name().to_owned(), format!("{cause:#}"))));
+    }
+    for line in lines {
+        if let Err(cause) = (line.needs)() {
+            missing.insert(line.name.to_owned(), format!("{cause:#}"));
+        }
     }
     missing
 }

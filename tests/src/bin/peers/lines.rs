@@ -41,8 +41,15 @@ pub struct Line {
     pub describes: &'static str,
     /// What is asked of the ratio of ours over the other, by how the figure's name begins.
     pub asks: &'static [(&'static str, Asks)],
+    /// Says what is missing for it here, if anything is.
+    pub needs: fn() -> Result<()>,
     /// Measures, for about that long.
     pub run: fn(Duration, &Path) -> Result<Vec<Measured>>,
+}
+
+/// What a line needs that needs nothing.
+fn nothing() -> Result<()> {
+    Ok(())
 }
 
 /// All lines.

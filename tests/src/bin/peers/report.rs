@@ -27,6 +27,9 @@ pub fn text(plan: &Plan, taken: &Taken, bars: &[Bar]) -> String {
     for (who, why) in &taken.missing {
         text.push_str(&format!("missing: {who}: {why}\n"));
     }
+    for (who, why) in &taken.failed {
+        text.push_str(&format!("failed, once at least: {who}: {why}\n"));
+    }
     for (why, count) in &taken.dropped {
         text.push_str(&format!("dropped: {count} of {why}\n"));
     }

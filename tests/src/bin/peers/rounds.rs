@@ -12,11 +12,9 @@ use super::quiet::{self, QUIET};
 use super::sample::{Order, Outcome, Task, take};
 use super::window::Part;
 
-/// The part of its core that each side must have had.
-const SHARE: f64 = 0.93;
 /// How often a sample is taken again that had not.
 const TRIES: usize = 3;
-/// How long copies are measured before each sample.
+/// How long copies are measured before each sample, at most.
 const LIMIT_SECONDS: f64 = 0.05;
 /// Failures after which somebody is not tried any more.
 const FAILURES: usize = 2;
@@ -35,6 +33,8 @@ pub struct Plan {
     pub seconds: f64,
     /// How long to wait until nobody else computes.
     pub patience: Duration,
+    /// The part of its core that each side must have had.
+    pub share: f64,
     /// Where sockets go.
     pub directory: PathBuf,
 }
@@ -83,8 +83,10 @@ pub struct Taken {
     pub lines: Vec<LineSample>,
     /// Samples that do not count, by why.
     pub dropped: BTreeMap<String, usize>,
-    /// Who or what cannot be measured, and why.
+    /// Who or what cannot be measured here, and what to install.
     pub missing: BTreeMap<String, String>,
+    /// Who or what was tried, and failed, with the last reason.
+    pub failed: BTreeMap<String, String>,
     /// Samples that were taken while others computed.
     pub noisy: usize,
 }
@@ -102,12 +104,11 @@ impl<'r> Rounds<'r> {
     /// Of that plan. `missing` cannot be measured.
     pub fn new(
         plan: &'r Plan,
-        missing: &BTreeMap<Contender, String>,
+        missing: BTreeMap<String, String>,
         stopped: &'r dyn Fn() -> bool,
         say: &'r mut dyn FnMut(&str),
     ) -> Rounds<'r> {
-        let missing = missing.iter().map(|(who, why)| (who.name().to_owned(), why.clone()));
-        let taken = Taken { missing: missing.collect(), ..Taken::default() };
+        let taken = Taken { missing, ..Taken::default() };
         Rounds { plan, taken, failures: BTreeMap::new(), stopped, say }
     }
 
@@ -131,6 +132,13 @@ impl<'r> Rounds<'r> {
         Order { task, seconds, directory: self.plan.directory.clone() }
     }
 
+    /// Whether there is no use in another sample of `name`.
+    fn given_up(&self, name: &str) -> bool {
+        (self.stopped)()
+            || self.taken.missing.contains_key(name)
+            || self.failures.get(name).is_some_and(|failures| *failures >= FAILURES)
+    }
+
     /// Takes a sample; nothing if there is none, after which there may be no more of `name`.
     fn take(&mut self, name: &str, task: Task, seconds: f64) -> Option<Outcome> {
         let outcome = match take(&self.order(task, seconds), self.stopped) {
@@ -146,9 +154,7 @@ impl<'r> Rounds<'r> {
                 *self.taken.dropped.entry(format!("{name}: {cause}")).or_default() += 1;
                 let failures = self.failures.entry(name.to_owned()).or_default();
                 *failures += 1;
-                if *failures >= FAILURES {
-                    self.taken.missing.insert(name.to_owned(), cause);
-                }
+                self.taken.failed.insert(name.to_owned(), cause);
                 None
             }
         }
@@ -166,21 +172,23 @@ impl<'r> Rounds<'r> {
     fn frames(&mut self, contender: Contender, load: Load, round: usize) {
         let name = contender.name();
         for _ in 0..TRIES {
-            if (self.stopped)() || self.taken.missing.contains_key(name) {
+            if self.given_up(name) {
                 return;
             }
             let busy_cores = self.wait();
-            let limit = self.take("copies", Task::Copies(load), LIMIT_SECONDS);
+            let limit =
+                self.take("copies", Task::Copies(load), LIMIT_SECONDS.min(self.plan.seconds));
             let Some(Outcome::Copies(copies_per_second)) = limit else { return };
             let outcome = self.take(name, Task::Frames(contender, load), self.plan.seconds);
             let Some(Outcome::Parts(parts)) = outcome else { continue };
-            match check(&parts) {
+            match check(&parts, self.plan.share) {
                 Ok(()) => {
                     let sample = sample(&parts, contender, load);
                     let sample = Sample { round, copies_per_second, busy_cores, ..sample };
                     return self.taken.samples.push(sample);
                 }
                 Err(why) => {
+                    self.taken.failed.insert(name.to_owned(), why.to_owned());
                     *self.taken.dropped.entry(format!("{name}: {why}")).or_default() += 1;
                 }
             }
@@ -188,7 +196,7 @@ impl<'r> Rounds<'r> {
     }
 
     fn line(&mut self, line: &'static Line, round: usize) {
-        if (self.stopped)() || self.taken.missing.contains_key(line.name) {
+        if self.given_up(line.name) {
             return;
         }
         let busy_cores = self.wait();
@@ -206,9 +214,9 @@ impl<'r> Rounds<'r> {
 }
 
 /// Whether a sample counts.
-fn check(parts: &[Part; 2]) -> Result<(), &'static str> {
-    if parts.iter().any(|part| part.share() < SHARE) {
-        return Err("a side got less than 93 % of its core");
+fn check(parts: &[Part; 2], share: f64) -> Result<(), &'static str> {
+    if parts.iter().any(|part| part.share() < share) {
+        return Err("a side did not have its core for itself");
     }
     if parts[1].frames == 0 {
         return Err("no frame arrived");

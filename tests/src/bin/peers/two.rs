@@ -47,8 +47,8 @@ pub fn both_sides(
     }
 }
 
-/// Between two calls of `meanwhile`: it must not take the sides' cores from them.
-const PAUSE: Duration = Duration::from_millis(20);
+/// Between two looks after the driver domain: it must not take the sides' cores from them.
+pub const PAUSE: Duration = Duration::from_millis(20);
 
 fn as_threads(
     mut send: impl FnMut() -> Part + Send,

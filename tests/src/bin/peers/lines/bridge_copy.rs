@@ -16,7 +16,7 @@ use xenvelope_grant::seam::{Host as _, Instant};
 use xenvelope_hypervisor_sim::machine::Costs;
 use xenvelope_hypervisor_sim::thread_clock::ThreadClock;
 
-use super::{Line, Measured};
+use super::{Line, Measured, nothing};
 use crate::contender::Load;
 use crate::frame::Writer;
 use crate::ours::{Guest, Pair, send_burst};
@@ -28,6 +28,7 @@ pub const LINE: Line = Line {
     name: "bridge-copy-cpu",
     describes: "processor time of the receiving guest for each byte, switch-envelope against bridge-copy",
     asks: &[],
+    needs: nothing,
     run,
 };
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::Result;
 use xenvelope_hypervisor_sim::machine::Costs;
 
-use super::{Line, Measured};
+use super::{Line, Measured, nothing};
 use crate::bars::Asks;
 use crate::contender::Load;
 use crate::ours;
@@ -17,6 +17,7 @@ pub const LINE: Line = Line {
     name: "hypercalls",
     describes: "hypercalls and events for each packet, 1500 B and 64 B, burst 32, both sides",
     asks: &[("hypercalls", Asks::AtMost(1.0)), ("events", Asks::AtMost(1.0))],
+    needs: nothing,
     run,
 };
 

@@ -15,7 +15,7 @@ use xenvelope_hypervisor_sim::measure::Sample;
 use xenvelope_hypervisor_sim::nic::NicConfig;
 use xenvelope_hypervisor_sim::stack::{Exchange, Pattern};
 
-use super::{Line, Measured};
+use super::{Line, Measured, nothing};
 use crate::bars::Asks;
 
 /// The line.
@@ -23,6 +23,7 @@ pub const LINE: Line = Line {
     name: "many-guests",
     describes: "processor time for each packet, two pairs active, 200 guests against 4",
     asks: &[("idle", Asks::AtMost(1.3))],
+    needs: nothing,
     run,
 };
 

@@ -10,7 +10,7 @@ use xenvelope_hypervisor_sim::measure::{Bench, Cell, FrameSize, Limits, RouteNam
 use xenvelope_hypervisor_sim::nic::NicConfig;
 use xenvelope_hypervisor_sim::stack::Payload;
 
-use super::{Line, Measured};
+use super::{Line, Measured, nothing};
 use crate::bars::Asks;
 
 /// The line.
@@ -18,6 +18,7 @@ pub const LINE: Line = Line {
     name: "nic-bus",
     describes: "the card's switch, bus of 16 Gbit/s, 64 KiB: envelopes against frames by DMA",
     asks: &[("TCP", Asks::AtLeast(4.0))],
+    needs: nothing,
     run,
 };
 

@@ -17,7 +17,7 @@ use xenvelope_hypervisor_sim::machine::{Costs, Machine};
 use xenvelope_switch::MacAddress;
 use xenvelope_switch::table::{Entry, EntryFlags, TableReader, TableWriter};
 
-use super::{Line, Measured};
+use super::{Line, Measured, nothing};
 use crate::bars::Asks;
 use crate::two::{CORES, pin};
 
@@ -26,6 +26,7 @@ pub const LINE: Line = Line {
     name: "table-lookup",
     describes: "a look-up in a table of 1000 entries that is written, against hashbrown's",
     asks: &[("hit", Asks::AtMost(1.5))],
+    needs: nothing,
     run,
 };
 

@@ -26,6 +26,7 @@ pub const LINE: Line = Line {
     name: "tap-iperf",
     describes: "iperf3, one TCP stream between two TAP guests, against TAP - bridge - TAP",
     asks: &[("TCP, calls at their stated cost", Asks::AtLeast(0.7))],
+    needs,
     run,
 };
 
@@ -34,11 +35,14 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// iperf3 measures whole seconds.
 const LEAST: Duration = Duration::from_secs(1);
 
-fn run(length: Duration, directory: &Path) -> Result<Vec<Measured>> {
+fn needs() -> Result<()> {
     available::kernel()?;
     ensure!(is_installed("iperf3"), "install iperf3");
     ensure!(is_installed("nsenter"), "install util-linux");
-    Program::Relay.build()?;
+    Program::Relay.build()
+}
+
+fn run(length: Duration, directory: &Path) -> Result<Vec<Measured>> {
     let length = length.max(LEAST);
     let stated = by_envelope(length, directory, false)?;
     let ideal = by_envelope(length, directory, true)?;
@@ -81,7 +85,7 @@ fn by_envelope(length: Duration, directory: &Path, ideal: bool) -> Result<f64> {
     let prefix = format!("peers{}", std::process::id());
     let mut host = Command::new(std::env::current_exe()?);
     // Two guests and nobody's card between them.
-    host.args(["--tap", "--route", "direct", "--status", "0", "--prefix", &prefix]);
+    host.args(["--tap", "--route", "direct-envelope", "--status", "0", "--prefix", &prefix]);
     host.arg("--ready-file").arg(&ready);
     if ideal {
         host.arg("--ideal");
