@@ -10,21 +10,24 @@ use crate::peers::Path;
 
 impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
     /// Whether `frames` untagged frames to `destination`, in `envelopes` envelopes at most, could
-    /// leave now: the channel has slots, and neither the window nor the peer's quota is used up.
-    /// Where frames do not go in envelopes over a channel it is only whether they can be staged,
+    /// leave now: neither the window nor the peer's quota is used up, and the channel, if they take
+    /// one, has slots. Where frames do not go in envelopes it is only whether they can be staged,
     /// since what comes after has queues of its own.
     pub fn has_room(&mut self, destination: MacAddress, frames: usize, envelopes: u32) -> bool {
         let Some(entry) = self.lookup(destination, 0) else { return self.can_send() };
-        let number = match self.path_of(&entry) {
-            Some(Path::Envelope(number)) if number != CHANNEL_VF => number,
-            _ => return self.can_send(),
-        };
-        let Some(channel) = self.channel(number) else { return false };
-        let slots = |room: Result<u32, _>| room.is_ok_and(|room| room >= envelopes);
-        // Only when it does not do otherwise is the other side's line looked at.
-        let fits = slots(channel.room()) || (channel.unread().is_ok() && slots(channel.room()));
-        if !fits {
-            return false;
+        let Some(Path::Envelope(number)) = self.path_of(&entry) else { return self.can_send() };
+        if number == CHANNEL_VF {
+            if !self.can_send() {
+                return false;
+            }
+        } else {
+            let Some(channel) = self.channel(number) else { return false };
+            let slots = |room: Result<u32, _>| room.is_ok_and(|room| room >= envelopes);
+            // Only when it does not do otherwise is the other side's line looked at.
+            let fits = slots(channel.room()) || (channel.unread().is_ok() && slots(channel.room()));
+            if !fits {
+                return false;
+            }
         }
         let quota = self.config.peer_quota;
         let peer = self.peers.of(&self.host, entry.peer);

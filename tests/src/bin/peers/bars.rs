@@ -49,6 +49,13 @@ pub struct Bar {
     pub beside: Vec<(String, f64)>,
 }
 
+impl Bar {
+    /// Only reports it: what one short sample gives says nothing of how fast anybody is.
+    pub fn is_not_asked(&mut self) {
+        (self.asks, self.met) = (Asks::Nothing, None);
+    }
+}
+
 /// Of the ways to run ours the one that is held against the bars: as the peers run, and with the
 /// stated costs.
 pub const OURS: Contender = Contender::OursProcesses;

@@ -119,7 +119,7 @@ impl fmt::Display for Contender {
     }
 }
 
-/// Which frames.
+/// Which frames, and how they are handed over.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 pub struct Load {
     /// Bytes of a frame.

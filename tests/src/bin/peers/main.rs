@@ -39,7 +39,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use clap::Parser;
+use clap::{Parser, ValueEnum};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use contender::{Contender, Load};
@@ -61,6 +61,14 @@ struct Arguments {
     /// Frames of this many bytes only: 64, 1500, 9000 or 65000
     #[arg(long, value_name = "BYTES", num_args = 1..)]
     frame: Vec<usize>,
+
+    /// Frames of this payload only: all written by the sender, or their headers only
+    #[arg(long)]
+    payload: Option<Payload>,
+
+    /// Frames handed over so many at once only: 32 or 1
+    #[arg(long, value_name = "N", value_parser = ["32", "1"])]
+    burst: Option<String>,
 
     /// Rounds, 1 to 1000
     #[arg(long, value_name = "N", default_value = "9", value_parser = clap::value_parser!(u16).range(1..=1000))]
@@ -94,6 +102,13 @@ struct Arguments {
     /// The arguments of a host with TAPs.
     #[arg(long, hide = true, num_args = 1.., allow_hyphen_values = true)]
     tap: Vec<String>,
+}
+
+/// What of a frame its sender writes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+enum Payload {
+    Full,
+    Header,
 }
 
 fn seconds(text: &str) -> Result<f64, String> {
@@ -172,9 +187,10 @@ fn select(arguments: &Arguments) -> Result<Selection, String> {
         return Err(format!("frames have 64, 1500, 9000 or 65000 bytes, not {unknown}"));
     }
     loads.retain(|load| arguments.frame.is_empty() || arguments.frame.contains(&load.length));
-    if arguments.smoke {
-        loads.retain(|load| load.full);
-    }
+    let payload = arguments.payload.or(arguments.smoke.then_some(Payload::Full));
+    loads.retain(|load| payload.is_none_or(|payload| load.full == (payload == Payload::Full)));
+    let burst = arguments.burst.as_deref();
+    loads.retain(|load| burst.is_none_or(|burst| load.burst.to_string() == burst));
     let asked =
         |name: &str| arguments.only.is_empty() || arguments.only.iter().any(|only| only == name);
     let contenders: Vec<Contender> =
@@ -212,7 +228,10 @@ fn measure(arguments: &Arguments, selection: Selection) -> Result<()> {
     let mut say = |text: &str| eprintln!("{text}");
     let taken = Rounds::new(&plan, missing, &stopped, &mut say).run();
     drop(changes);
-    let bars = bars::all(&taken, &plan.loads, &plan.lines);
+    let mut bars = bars::all(&taken, &plan.loads, &plan.lines);
+    if smoke {
+        bars.iter_mut().for_each(bars::Bar::is_not_asked);
+    }
     if arguments.json {
         println!("{}", serde_json::to_string_pretty(&report::json(&plan, &taken, &bars))?);
     } else {

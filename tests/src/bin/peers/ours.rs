@@ -5,6 +5,7 @@
 //! simulator's memory, and the driver domain is looked after between times, so that its heart
 //! beats.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant as StdInstant};
 
 use anyhow::{Context, Result, bail};
@@ -17,6 +18,7 @@ use xenvelope_hypervisor_sim::machine::{
     Backing, Costs, CounterSnapshot, Domain, DomainOptions, Machine,
 };
 use xenvelope_hypervisor_sim::nic::{CardPort, DomainPort, Nic, NicConfig};
+use xenvelope_switch::MacAddress;
 
 use super::contender::Load;
 use super::frame::{MACS, Reader, Writer};
@@ -63,6 +65,8 @@ pub struct Pair {
     pub backend: Backend<Domain, DomainPort, CardAgent>,
     /// and its domain.
     pub dom0: Domain,
+    /// The card, which somebody has to run.
+    pub card: Arc<Nic>,
 }
 
 impl Pair {
@@ -71,24 +75,37 @@ impl Pair {
         Pair::connect_by(PairRoute::Direct, costs, sides)
     }
 
-    /// With that route between the guests.
+    /// With that route between the guests, by channels.
     pub fn connect_by(route: PairRoute, costs: Costs, sides: Sides) -> Result<Pair> {
+        let card = NicConfig { vfs: 0, ..NicConfig::default() };
+        Pair::connect_with(card, route, costs, sides)
+    }
+
+    /// With that route between the guests, each of which has a VF if the card has any.
+    pub fn connect_with(
+        card: NicConfig,
+        route: PairRoute,
+        costs: Costs,
+        sides: Sides,
+    ) -> Result<Pair> {
         let backing = Backing { shared: sides == Sides::Processes, huge: true };
         let machine = Machine::new(costs);
         let options = |name: &str| DomainOptions { backing, ..DomainOptions::new(name, PAGES) };
         let dom0 = machine.create(&options("driver-domain"))?;
-        let nic = Nic::new(NicConfig { vfs: 0, ..NicConfig::default() })?;
+        let with_vfs = card.vfs > 0;
+        let nic = Nic::new(card)?;
         let uplink = nic.assign(CardPort::Pf, &dom0)?;
-        let card = CardAgent::of(&nic, VfHolder::Guests, &dom0);
-        let mut backend = Backend::new(dom0.clone(), Default::default(), Some(uplink), card)?;
+        let agent = CardAgent::of(&nic, VfHolder::Guests, &dom0);
+        let mut backend = Backend::new(dom0.clone(), Default::default(), Some(uplink), agent)?;
         backend.manager().set_all_routes(route);
         let guest = |index: usize| -> Result<Guest> {
             let domain = machine.create(&options(["sender", "receiver"][index]))?;
             make_vif(&dom0, domain.domid(), MACS[index])?;
-            let frontend = Frontend::new(domain.clone(), Config::default(), None)?;
+            let vf = if with_vfs { Some(give_vf(&nic, &domain, MACS[index])?) } else { None };
+            let frontend = Frontend::new(domain.clone(), Config::default(), vf)?;
             Ok(Guest { domain, frontend })
         };
-        let mut pair = Pair { guests: [guest(0)?, guest(1)?], backend, dom0 };
+        let mut pair = Pair { guests: [guest(0)?, guest(1)?], backend, dom0, card: nic };
         let end = StdInstant::now() + PATIENCE;
         let channels = usize::from(route == PairRoute::Direct);
         while !pair.is_up(channels) {
@@ -114,22 +131,57 @@ impl Pair {
     }
 
     fn look_after(&mut self) {
-        self.backend.poll(self.dom0.now());
+        let now = self.dom0.now();
+        self.backend.poll(now);
+        self.card.run(now);
     }
 
-    /// Has frames go from the first guest to the second.
+    /// Has frames go from the first guest to the second, by channels.
     pub fn run(&mut self, load: Load, sides: Sides, length: Duration) -> Result<[Part; 2]> {
         let window = Window::soon(length);
-        let Pair { guests: [sender, receiver], backend, dom0 } = self;
+        let Pair { guests: [sender, receiver], backend, dom0, .. } = self;
         both_sides(
             sides,
-            || send(sender, load, window.for_sender()),
+            || send(sender, load, window.for_sender(), |_| ()),
             || receive(receiver, load, window),
             || {
                 backend.poll(dom0.now());
             },
         )
     }
+
+    /// Has frames go from the first guest to the second through the card, which the sender's core
+    /// has to run: where it is hardware it would cost nobody anything.
+    pub fn run_by_card(&mut self, load: Load, length: Duration) -> Result<[Part; 2]> {
+        let window = Window::soon(length);
+        let Pair { guests: [sender, receiver], backend, dom0, card } = self;
+        both_sides(
+            Sides::Threads,
+            || send(sender, load, window.for_sender(), |time| run_card(card, time)),
+            || receive(receiver, load, window),
+            || {
+                backend.poll(dom0.now());
+            },
+        )
+    }
+}
+
+/// Turns of the card for each of the sender's: one does a limited amount of work.
+const CARD_TURNS: usize = 4;
+
+fn run_card(card: &Nic, now: Instant) {
+    for _ in 0..CARD_TURNS {
+        if card.run(now).is_none_or(|next| next > now) {
+            return;
+        }
+    }
+}
+
+fn give_vf(nic: &Arc<Nic>, guest: &Domain, mac: MacAddress) -> Result<DomainPort> {
+    let (vf, control) = (nic.allocate_vf()?, nic.pf_control());
+    control.set_vf_mac(vf, mac.0)?;
+    control.set_vf_floods(vf, true)?;
+    Ok(nic.assign(CardPort::Vf(vf), guest)?)
 }
 
 /// One sample.
@@ -144,7 +196,7 @@ fn envelopes(load: Load) -> u32 {
     (load.burst as u32).div_ceil(each)
 }
 
-fn send(guest: &mut Guest, load: Load, window: Window) -> Part {
+fn send(guest: &mut Guest, load: Load, window: Window, hardware: impl Fn(Instant)) -> Part {
     let (mut meter, mut writer) = (Meter::new(window), Writer::new(load.full));
     let (mut sent, mut before) = (0, None);
     let offset = guest.offset();
@@ -159,6 +211,7 @@ fn send(guest: &mut Guest, load: Load, window: Window) -> Part {
         guest.frontend.poll(time);
         sent += stage(guest, load, &mut writer);
         guest.frontend.flush(time);
+        hardware(time);
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 /// Cores that others may keep busy while something is measured.
 pub const QUIET: f64 = 0.15;
 /// Over how long one look goes.
-const LOOK: Duration = Duration::from_millis(250);
+const LOOK: Duration = Duration::from_millis(100);
 
 /// Busy and all time of all cores so far, in ticks.
 fn ticks() -> (u64, u64) {
@@ -39,6 +39,6 @@ pub fn wait(patience: Duration, stopped: &dyn Fn() -> bool) -> f64 {
         if busy < QUIET || Instant::now() >= end || stopped() {
             return busy;
         }
-        std::thread::sleep(LOOK);
+        std::thread::sleep(2 * LOOK);
     }
 }

@@ -17,7 +17,7 @@ pub struct Window {
 }
 
 /// From the start of both sides to the first frame that counts: pools are warm, links are up.
-pub const WARM_UP: Duration = Duration::from_millis(250);
+pub const WARM_UP: Duration = Duration::from_millis(150);
 /// How long a sender goes on after the end, so that the receiver has to the end what to do.
 pub const RUN_OUT: Duration = Duration::from_millis(20);
 

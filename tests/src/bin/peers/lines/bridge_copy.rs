@@ -64,7 +64,7 @@ fn run(length: Duration, _: &Path) -> Result<Vec<Measured>> {
 fn cost(route: PairRoute, length: Duration) -> Result<Cost> {
     let mut pair = Pair::connect_by(route, Costs::ideal(), Sides::Threads)?;
     let end = StdInstant::now() + WARM_UP + length;
-    let Pair { guests: [sender, receiver], backend, dom0 } = &mut pair;
+    let Pair { guests: [sender, receiver], backend, dom0, .. } = &mut pair;
     std::thread::scope(|scope| {
         let reading = scope.spawn(|| read_all(receiver, end));
         pin(CORES[0])?;

@@ -102,7 +102,7 @@ fn by_eventfd(length: Duration) -> Result<f64> {
 fn by_envelope(costs: Costs, length: Duration) -> Result<f64> {
     let mut pair = Pair::connect(costs, Sides::Threads)?;
     let stop = AtomicBool::new(false);
-    let Pair { guests: [caller, echo], backend, dom0 } = &mut pair;
+    let Pair { guests: [caller, echo], backend, dom0, .. } = &mut pair;
     std::thread::scope(|scope| {
         let answering = scope.spawn(|| -> Result<()> {
             pin(CORES[1])?;
