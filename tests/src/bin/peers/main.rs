@@ -33,12 +33,13 @@ mod statistics;
 mod two;
 mod window;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use clap::{Parser, ValueEnum};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
@@ -53,6 +54,10 @@ struct Arguments {
     /// One JSON object instead of the tables
     #[arg(long)]
     json: bool,
+
+    /// Write the JSON object to this file, too
+    #[arg(long, value_name = "FILE")]
+    save: Option<PathBuf>,
 
     /// Measure these only: names of --list, or paths for all that moves frames
     #[arg(long, value_name = "NAME", num_args = 1..)]
@@ -232,8 +237,12 @@ fn measure(arguments: &Arguments, selection: Selection) -> Result<()> {
     if smoke {
         bars.iter_mut().for_each(bars::Bar::is_not_asked);
     }
+    let json = serde_json::to_string_pretty(&report::json(&plan, &taken, &bars))?;
+    if let Some(file) = &arguments.save {
+        std::fs::write(file, &json).with_context(|| format!("cannot write {}", file.display()))?;
+    }
     if arguments.json {
-        println!("{}", serde_json::to_string_pretty(&report::json(&plan, &taken, &bars))?);
+        println!("{json}");
     } else {
         print!("{}", report::text(&plan, &taken, &bars));
     }
