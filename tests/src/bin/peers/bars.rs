@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use super::contender::{Contender, Load};
+use super::distance;
 use super::lines;
 use super::rounds::{Sample, Taken};
 use super::statistics::{Interval, interval, median};
@@ -62,16 +63,21 @@ pub const OURS: Contender = Contender::OursProcesses;
 const BESIDE: [Contender; 3] =
     [Contender::OursProcessesIdeal, Contender::OursThreads, Contender::OursThreadsIdeal];
 
-/// Ratios of two contenders in the rounds that have both.
+/// Ratios of two contenders in the rounds that have both, and between whose two samples the cores
+/// have not moved away from each other or closer.
 pub fn ratios(taken: &Taken, ours: Contender, other: Contender, load: Load) -> Vec<f64> {
     let of = |who: Contender, round: usize| {
         let is = |sample: &&Sample| {
             sample.contender == who && sample.load == load && sample.round == round
         };
-        taken.samples.iter().find(is).map(|sample| sample.per_second)
+        taken.samples.iter().find(is)
     };
     let rounds = taken.samples.iter().map(|sample| sample.round + 1).max().unwrap_or(0);
-    (0..rounds).filter_map(|round| Some(of(ours, round)? / of(other, round)?)).collect()
+    (0..rounds)
+        .filter_map(|round| Some((of(ours, round)?, of(other, round)?)))
+        .filter(|(ours, other)| distance::is_same(ours.line_ns, other.line_ns))
+        .map(|(ours, other)| ours.per_second / other.per_second)
+        .collect()
 }
 
 /// The one of some with the highest median.
@@ -174,10 +180,14 @@ mod tests {
             round,
             per_second,
             copies_per_second: 1.0,
+            line_ns: 100.0,
             hypercalls: 0.0,
             events: 0.0,
             busy_cores: 0.0,
         };
+        const PEER: Contender = Contender::VhostPacked;
+        let far = Sample { line_ns: 400.0, ..sample(OURS, 1, 60.0) };
+        let moved = vec![sample(OURS, 0, 30.0), sample(PEER, 0, 20.0), far, sample(PEER, 1, 20.0)];
         let samples = vec![
             sample(OURS, 0, 30.0),
             sample(Contender::VhostSplit, 0, 10.0),
@@ -187,6 +197,8 @@ mod tests {
             sample(Contender::VhostPacked, 1, 20.0),
         ];
         let taken = Taken { samples, ..Taken::default() };
+        let moved = ratios(&Taken { samples: moved, ..Taken::default() }, OURS, PEER, load);
+        assert_eq!(moved, [1.5], "in the other round the cores have moved");
         let bars = all(&taken, &[load], &[]);
         assert!(bars[0].against.contains("vhost-packed"), "{bars:?}");
         assert_eq!(bars[0].rounds, 2);

@@ -4,7 +4,7 @@
 //! | module | what |
 //! |---|---|
 //! | `contender`, `frame`, `window` | who is compared, what is sent, when it counts |
-//! | `ours`, `bare`, `two` | ours and the limits, as two threads or two processes |
+//! | `ours`, `bare`, `distance`, `two` | ours and the limits, as two threads or two processes |
 //! | `dpdk`, `kernel`, `side`, `programs` | the peers |
 //! | `lines` | other measurements, each with a bar |
 //! | `sample`, `rounds`, `quiet`, `restore`, `available` | fresh processes, in turn, and nothing left behind |
@@ -16,6 +16,7 @@ mod available;
 mod bare;
 mod bars;
 mod contender;
+mod distance;
 mod dpdk;
 mod frame;
 mod kernel;

@@ -24,6 +24,16 @@ pub fn text(plan: &Plan, taken: &Taken, bars: &[Bar]) -> String {
         text.push('\n');
     }
     text.push_str(&bars_table(bars));
+    let lines: Vec<f64> = taken.samples.iter().map(|sample| sample.line_ns).collect();
+    if let Some(line) = spread(&lines) {
+        text.push_str(&format!(
+            "a cache line took {} ns from core to core and back, {} to {}; ratios are of samples \
+             that were taken at the same distance\n",
+            digits(line.median),
+            digits(line.least),
+            digits(line.most)
+        ));
+    }
     for (who, why) in &taken.missing {
         text.push_str(&format!("missing: {who}: {why}\n"));
     }

@@ -52,6 +52,8 @@ pub struct Sample {
     pub per_second: f64,
     /// Frames a second that one thread copied right before.
     pub copies_per_second: f64,
+    /// Nanoseconds that a cache line took from core to core and back right before.
+    pub line_ns: f64,
     /// Calls into the hypervisor for each frame, both sides together.
     pub hypercalls: f64,
     /// Events for each frame, both sides together.
@@ -177,14 +179,14 @@ impl<'r> Rounds<'r> {
             }
             let busy_cores = self.wait();
             let limit =
-                self.take("copies", Task::Copies(load), LIMIT_SECONDS.min(self.plan.seconds));
-            let Some(Outcome::Copies(copies_per_second)) = limit else { return };
+                self.take("limits", Task::Limits(load), LIMIT_SECONDS.min(self.plan.seconds));
+            let Some(Outcome::Limits(copies_per_second, line_ns)) = limit else { return };
             let outcome = self.take(name, Task::Frames(contender, load), self.plan.seconds);
             let Some(Outcome::Parts(parts)) = outcome else { continue };
             match check(&parts, self.plan.share) {
                 Ok(()) => {
                     let sample = sample(&parts, contender, load);
-                    let sample = Sample { round, copies_per_second, busy_cores, ..sample };
+                    let sample = Sample { round, copies_per_second, line_ns, busy_cores, ..sample };
                     return self.taken.samples.push(sample);
                 }
                 Err(why) => {
@@ -237,6 +239,7 @@ fn sample(parts: &[Part; 2], contender: Contender, load: Load) -> Sample {
         round: 0,
         per_second: frames / (receiver.elapsed_ns as f64 / 1e9),
         copies_per_second: 0.0,
+        line_ns: 0.0,
         hypercalls: of_both(|part| part.hypercalls),
         events: of_both(|part| part.events),
         busy_cores: 0.0,

@@ -13,17 +13,17 @@ use xenvelope_hypervisor_sim::machine::Costs;
 
 use super::contender::{Contender, Load};
 use super::lines::{self, Measured};
-use super::two::Sides;
+use super::two::{CORES, Sides, pin};
 use super::window::Part;
-use super::{bare, dpdk, kernel, ours};
+use super::{bare, distance, dpdk, kernel, ours};
 
 /// What is to be measured.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub enum Task {
     /// How fast somebody moves frames.
     Frames(Contender, Load),
-    /// How fast one thread copies them.
-    Copies(Load),
+    /// How fast one thread copies them, and how far the cores are from each other.
+    Limits(Load),
     /// Another line of the table of bars, by its name.
     Line(String),
 }
@@ -33,8 +33,8 @@ pub enum Task {
 pub enum Outcome {
     /// What sender and receiver did.
     Parts([Part; 2]),
-    /// Copies a second.
-    Copies(f64),
+    /// Copies a second, and nanoseconds of a cache line there and back.
+    Limits(f64, f64),
     /// Figures of a line.
     Measured(Vec<Measured>),
     /// It cannot be measured, and why.
@@ -94,9 +94,7 @@ pub fn carry_out(order: &str) -> Result<()> {
         Task::Frames(contender, load) => {
             frames(*contender, *load, length, &order.directory).map(Outcome::Parts)
         }
-        Task::Copies(load) => super::two::pin(super::two::CORES[1])
-            .and_then(|()| bare::copies_per_second(*load, length))
-            .map(Outcome::Copies),
+        Task::Limits(load) => limits(*load, length),
         Task::Line(name) => lines::find(name)
             .context("there is no such line")
             .and_then(|line| (line.run)(length, &order.directory))
@@ -105,6 +103,12 @@ pub fn carry_out(order: &str) -> Result<()> {
     let outcome = outcome.unwrap_or_else(|cause| Outcome::Failed(format!("{cause:#}")));
     println!("{}", serde_json::to_string(&outcome)?);
     Ok(())
+}
+
+fn limits(load: Load, length: Duration) -> Result<Outcome> {
+    let round_trip_ns = distance::round_trip_ns()?;
+    pin(CORES[1])?;
+    Ok(Outcome::Limits(bare::copies_per_second(load, length)?, round_trip_ns))
 }
 
 fn frames(
