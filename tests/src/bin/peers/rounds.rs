@@ -16,7 +16,7 @@ use super::window::Part;
 const TRIES: usize = 3;
 /// How long copies are measured before each sample, at most.
 const LIMIT_SECONDS: f64 = 0.05;
-/// Failures after which somebody is not tried any more.
+/// Failures one after the other after which somebody is not tried any more.
 const FAILURES: usize = 2;
 
 /// What is to be done.
@@ -149,7 +149,10 @@ impl<'r> Rounds<'r> {
             Err(cause) => Err(format!("{cause:#}")),
         };
         match outcome {
-            Ok(outcome) => Some(outcome),
+            Ok(outcome) => {
+                self.failures.remove(name);
+                Some(outcome)
+            }
             Err(_) if (self.stopped)() => None,
             Err(cause) => {
                 (self.say)(&format!("{name}: {cause}"));
