@@ -39,9 +39,9 @@ mod store;
 #[cfg(test)]
 mod tests;
 
-use std::collections::hash_map::RandomState;
+use std::collections::hash_map::{DefaultHasher, RandomState};
 use std::fmt;
-use std::hash::BuildHasher;
+use std::hash::{BuildHasher, BuildHasherDefault};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Instant;
@@ -116,7 +116,8 @@ pub struct Machine {
     pub(crate) fail_copy_calls: AtomicBool,
     pub(crate) engine: OnceLock<CopyEngine>,
     incarnations: AtomicU64,
-    entropy: RandomState,
+    /// What [`Machine::random`] begins with.
+    seed: u64,
     drawn: AtomicU64,
 }
 
@@ -129,6 +130,12 @@ impl fmt::Debug for Machine {
 impl Machine {
     /// A host without any domain.
     pub fn new(costs: Costs) -> Arc<Machine> {
+        Machine::drawing(costs, RandomState::new().hash_one(0))
+    }
+
+    /// As [`Machine::new`], but what drivers draw follows from `seed`: a run by a clock that does
+    /// not move by itself is the same each time.
+    pub fn drawing(costs: Costs, seed: u64) -> Arc<Machine> {
         Arc::new(Machine {
             costs,
             started: Instant::now(),
@@ -138,7 +145,7 @@ impl Machine {
             fail_copy_calls: AtomicBool::new(false),
             engine: OnceLock::new(),
             incarnations: AtomicU64::new(1),
-            entropy: RandomState::new(),
+            seed,
             drawn: AtomicU64::new(0),
         })
     }
@@ -299,9 +306,11 @@ impl Machine {
         lock(&self.store).print()
     }
 
-    /// Keyed by the system's entropy, and never the same input twice.
+    /// Keyed by the seed, which is the system's entropy where nobody gave one, and never the same
+    /// input twice.
     pub(crate) fn random(&self) -> u64 {
-        self.entropy.hash_one(self.drawn.fetch_add(1, Relaxed))
+        let keyed = BuildHasherDefault::<DefaultHasher>::default();
+        keyed.hash_one((self.seed, self.drawn.fetch_add(1, Relaxed)))
     }
 }
 
