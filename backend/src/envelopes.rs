@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use xenvelope_grant::seam::{Buffer, End, Hypervisor, Instant, Mechanism, NicPort};
+use xenvelope_switch::channel::Slot;
 use xenvelope_switch::envelope::{
     Addresses, Body, Deliver, DeliverHead, Envelope, EnvelopeBuilder, FrameRecord,
 };
@@ -28,6 +29,7 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
     /// Takes envelopes from all guests. Whether there were any.
     pub(crate) fn take_envelopes(&mut self, now: Instant) -> bool {
         let mut busy = false;
+        let mut slot = Slot::empty();
         let mut ports = self.ports_in_turn();
         for port in ports.drain(..) {
             let Some(rings) = self.vifs.get_mut(&port).and_then(|vif| vif.rings.as_mut()) else {
@@ -45,11 +47,12 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
             };
             rings.envelopes_offered.take(waiting);
             for _ in 0..waiting {
-                let Some(slot) = self.channel(port).map(|channel| channel.pop()) else {
+                let Some(envelope) = self.channel(port).map(|channel| channel.pop(&mut slot))
+                else {
                     break;
                 };
                 busy = true;
-                self.switch_envelope(PortId(port), &slot.0, now);
+                self.switch_envelope(PortId(port), envelope, now);
             }
         }
         self.round.ports = ports;
@@ -108,17 +111,18 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
             return;
         };
         if rings.window.check(head.epoch, head.sequence).is_ok() {
-            self.accept(from, header, head, true, now);
+            self.accept(from, header, head, 1, now);
         }
     }
 
-    /// Notes that an envelope of a guest's has come to us, and that it is to be told so.
+    /// Notes that an envelope of a guest's with so many granted frames has come to us, and that it
+    /// is to be told so.
     fn accept(
         &mut self,
         from: u32,
         header: &EthernetHeader,
         head: &DeliverHead,
-        granted: bool,
+        granted: u32,
         now: Instant,
     ) {
         let rings = self.vifs.get_mut(&from).and_then(|vif| vif.rings.as_mut());
@@ -184,7 +188,7 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
         if head.tagged {
             return Err(DropReason::Malformed);
         }
-        let granted = deliver.frames.clone().any(|frame| frame.segments.len() > 0);
+        let granted = deliver.frames.granted();
         let vif = self.vifs.get_mut(&from.0).ok_or(DropReason::NoDestination)?;
         let guest = vif.guest;
         let rings = vif.rings.as_mut().ok_or(DropReason::NoDestination)?;

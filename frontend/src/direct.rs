@@ -180,25 +180,28 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
 
     /// Closes the direct channels that were ended and of which all has been taken.
     pub(crate) fn close_ended(&mut self) {
-        self.close_direct(|direct| direct.ending != Some(0));
+        if self.direct.iter().any(|direct| direct.ending == Some(0)) {
+            self.close_direct(|direct| direct.ending != Some(0));
+        }
     }
 
     /// Counts frames that lie in a channel that is closed.
     pub(crate) fn count_unread(&mut self, channel: &mut EnvelopeChannel<H::Pages>) {
+        let mut slot = Slot::empty();
         for _ in 0..channel.pending().unwrap_or(0) {
-            self.count_ended(&channel.pop());
+            self.count_ended(channel.pop(&mut slot));
         }
     }
 
     /// Counts frames that lie in a channel that is closed, and that the other side will not take.
     pub(crate) fn count_untaken(&mut self, channel: &mut EnvelopeChannel<H::Pages>) {
         for slot in channel.untaken().into_iter().flatten() {
-            self.count_ended(&slot);
+            self.count_ended(&slot.0);
         }
     }
 
-    fn count_ended(&mut self, slot: &Slot) {
-        match Envelope::parse(&slot.0) {
+    fn count_ended(&mut self, envelope: &[u8]) {
+        match Envelope::parse(envelope) {
             Ok(envelope) => {
                 self.counters.drop_frames(DropReason::ChannelEnded, envelope.carried());
             }

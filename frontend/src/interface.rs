@@ -14,6 +14,7 @@ use xenvelope_grant::seam::{
 use xenvelope_grant::{DomId, GrantError, Peer};
 use xenvelope_switch::MacAddress;
 use xenvelope_switch::channel::EnvelopeChannel;
+use xenvelope_switch::envelope::EnvelopeBuilder;
 use xenvelope_switch::table::{TableError, TableReader};
 
 use crate::connect::{Control, TableRefs};
@@ -21,8 +22,9 @@ use crate::counters::Counters;
 use crate::direct::Direct;
 use crate::netfront::{NetifError, NetifOffloads, Receiver, Transmitter};
 use crate::peers::{Flow, Path, PeerHash, Peers, Staged};
-use crate::receive::{Batch, Flights, Received};
-use crate::transmit::{OpenEnvelope, SentByDefault};
+use crate::receive::{Batch, Come, Flights, Known, Received, SmallFrames};
+use crate::transmit::{OpenEnvelope, Run, SentByDefault};
+use crate::warm::Warm;
 
 /// What can be set for an interface.
 ///
@@ -166,14 +168,28 @@ pub struct Frontend<H: Hypervisor, N: NicPort<Buf = H::Buf>> {
     pub(crate) last_peer: hashbrown::HashMap<(MacAddress, u16), Peer, PeerHash>,
     /// What the default route's flow was for.
     pub(crate) sent_by_default: SentByDefault,
+    /// An address to which frames have gone of late, and whose it was: it is among `last_peer`.
+    pub(crate) settled: Option<(MacAddress, u16, Peer)>,
     /// By which way broadcast and multicast come in, and not before when.
     pub(crate) floods_by: Option<Path>,
     pub(crate) floods_after: Instant,
     pub(crate) outbox: VecDeque<Staged<H::Buf>>,
+    pub(crate) warm: Warm<H::Buf>,
     pub(crate) inbox: VecDeque<Received<H::Buf>>,
+    pub(crate) small: SmallFrames,
+    /// Gone while it is used.
+    pub(crate) come: Option<Come>,
     pub(crate) batch: Batch<H>,
+    /// Who sent the envelope that was taken last, for the one after it in the same turn.
+    pub(crate) known: Option<Known>,
     pub(crate) flights: Flights<H>,
+    /// Where the frame that was sent last went, for the one after it in the same flush.
+    pub(crate) run: Option<Run>,
+    /// How many runs there were.
+    pub(crate) runs: u32,
     pub(crate) open: Option<OpenEnvelope>,
+    /// The bytes of the open envelope.
+    pub(crate) builder: EnvelopeBuilder,
     pub(crate) dones_due: Vec<Peer>,
     pub(crate) housekeeping_at: Instant,
     /// The time, as we were last told.
@@ -215,14 +231,22 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
             peers: Peers::default(),
             default_flow: Flow::default(),
             last_peer: hashbrown::HashMap::default(),
+            settled: None,
             sent_by_default: SentByDefault::default(),
             floods_by: None,
             floods_after: Instant::default(),
             outbox: VecDeque::with_capacity(OUTBOX),
+            warm: Warm::default(),
             inbox: VecDeque::with_capacity(INBOX),
+            small: SmallFrames::default(),
+            come: Some(Come::default()),
             batch: Batch::default(),
+            known: None,
             flights: Flights::default(),
+            run: None,
+            runs: 0,
             open: None,
+            builder: EnvelopeBuilder::default(),
             dones_due: Vec::new(),
             housekeeping_at: Instant::default(),
             now: Instant::default(),
@@ -354,9 +378,9 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
     }
 
     /// Whether frames wait for an older route to drain.
-    fn holding(&mut self) -> bool {
+    pub(crate) fn holding(&self) -> bool {
         !self.default_flow.held.is_empty()
-            || self.peers.iter_mut().any(|(_, peer)| !peer.flow.held.is_empty())
+            || self.peers.iter().any(|(_, peer)| !peer.flow.held.is_empty())
     }
 
     /// Asks every ring for an event, and says whether one has something already.

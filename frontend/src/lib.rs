@@ -28,6 +28,7 @@ mod reclaim;
 mod route;
 pub mod stack;
 pub mod transmit;
+mod warm;
 
 pub use counters::{Counters, DropReason, Ways};
 pub use interface::{Config, Frontend, FrontendError, Link};

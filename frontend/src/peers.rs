@@ -154,21 +154,28 @@ impl<G: Granter + Host> PeerState<G> {
 pub(crate) type PeerHash = foldhash::fast::FixedState;
 
 /// All peers.
-pub struct Peers<G: Granter>(hashbrown::HashMap<Peer, PeerState<G>, PeerHash>);
+pub struct Peers<G: Granter> {
+    states: Vec<(Peer, PeerState<G>)>,
+    /// Where among them each is.
+    places: hashbrown::HashMap<Peer, usize, PeerHash>,
+    /// Where the one is that was asked for last: frames come in bursts.
+    last: usize,
+}
 
 impl<G: Granter> Default for Peers<G> {
     fn default() -> Self {
-        Peers(hashbrown::HashMap::default())
+        Peers { states: Vec::new(), places: hashbrown::HashMap::default(), last: 0 }
     }
 }
 
 impl<G: Granter + Host> Peers<G> {
     /// The state of `peer`, made if there is none.
+    #[inline]
     pub fn of(&mut self, host: &G, peer: Peer) -> &mut PeerState<G> {
-        if !self.0.contains_key(&peer) {
-            self.add(host, peer);
+        if !self.is_last(peer) {
+            self.last = self.places.get(&peer).copied().unwrap_or_else(|| self.add(host, peer));
         }
-        self.0.entry(peer).or_insert_with(|| PeerState::new(host))
+        &mut self.states[self.last].1
     }
 
     /// A peer that we have not met. A manager that begins anew gives guests that are still there
@@ -176,36 +183,52 @@ impl<G: Granter + Host> Peers<G> {
     /// them: what has come from the domain before counts. If it is another guest with the same id,
     /// so is its epoch, and nothing of that is left with its first envelope.
     #[cold]
-    fn add(&mut self, host: &G, peer: Peer) {
-        let others = self.0.iter().filter(|(other, _)| other.domid == peer.domid);
+    fn add(&mut self, host: &G, peer: Peer) -> usize {
+        let others = self.iter().filter(|(other, _)| other.domid == peer.domid);
         let before = others.max_by_key(|(other, _)| other.incarnation);
         let receive = before.map(|(_, state)| state.receive.come_so_far()).unwrap_or_default();
-        self.0.insert(peer, PeerState { receive, ..PeerState::new(host) });
+        self.states.push((peer, PeerState { receive, ..PeerState::new(host) }));
+        self.places.insert(peer, self.states.len() - 1);
+        self.states.len() - 1
     }
 
     /// The state of `peer`, if there is one.
+    #[inline]
     pub fn get(&mut self, peer: Peer) -> Option<&mut PeerState<G>> {
-        self.0.get_mut(&peer)
+        if !self.is_last(peer) {
+            self.last = *self.places.get(&peer)?;
+        }
+        Some(&mut self.states[self.last].1)
+    }
+
+    fn is_last(&self, peer: Peer) -> bool {
+        self.states.get(self.last).is_some_and(|(last, _)| *last == peer)
     }
 
     /// All of them.
     pub fn iter(&self) -> impl Iterator<Item = (Peer, &PeerState<G>)> {
-        self.0.iter().map(|(peer, state)| (*peer, state))
+        self.states.iter().map(|(peer, state)| (*peer, state))
     }
 
     /// All of them, to be changed.
     pub fn iter_mut(&mut self) -> impl Iterator<Item = (Peer, &mut PeerState<G>)> {
-        self.0.iter_mut().map(|(peer, state)| (*peer, state))
+        self.states.iter_mut().map(|(peer, state)| (*peer, state))
     }
 
     /// Forgets peers that are of no use any more: a host sees many guests come and go.
     pub fn forget_idle(&mut self, host: &G, now: Instant) {
-        self.0.retain(|peer, state| {
+        let before = self.states.len();
+        self.states.retain(|(peer, state)| {
             let keep = state.is_of_use(now);
             if !keep {
                 host.forget(*peer);
             }
             keep
         });
+        if self.states.len() < before {
+            self.places.clear();
+            let places = self.states.iter().enumerate().map(|(place, (peer, _))| (*peer, place));
+            self.places.extend(places);
+        }
     }
 }

@@ -16,7 +16,7 @@ use xenvelope_grant::seam::{Buffer, Hypervisor, NicPort, Offload};
 use crate::counters::{Delivered, Sent};
 use crate::interface::{DriverDomain, Frontend, OUTBOX};
 use crate::peers::Staged;
-use crate::receive::Received;
+use crate::receive::{Received, SmallFrames};
 use crate::transmit::FRAME_AT;
 
 /// `VIRTIO_NET_HDR_GSO_TCPV4`.
@@ -48,6 +48,7 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
 pub struct Receive<'a, H: Hypervisor> {
     received: Received<H::Buf>,
     driver: Option<&'a mut DriverDomain<H>>,
+    small: &'a mut SmallFrames,
     counters: &'a mut Delivered,
 }
 
@@ -74,6 +75,11 @@ impl<H: Hypervisor> RxToken for Receive<'_, H> {
         match self.received {
             Received::Owned { buffer, frame, offload } => {
                 deliver(&buffer.stack_bytes()[frame], offload, read)
+            }
+            Received::Small { frame, offload } => {
+                let result = deliver(self.small.bytes(frame), offload, read);
+                self.small.release();
+                result
             }
             Received::Area { frame, offload, end, ring } => {
                 let receiver = self.driver.and_then(|driver| driver.receiver_mut(ring));
@@ -130,10 +136,10 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Device for Phy<'_, H, N> {
         if self.frontend.outbox.len() >= OUTBOX {
             return None;
         }
-        let Frontend { inbox, driver, counters, outbox, host, .. } = &mut *self.frontend;
+        let Frontend { inbox, driver, counters, outbox, host, small, .. } = &mut *self.frontend;
         let received = inbox.pop_front()?;
         let (delivered, sent) = counters.split();
-        let receive = Receive { received, driver: driver.as_mut(), counters: delivered };
+        let receive = Receive { received, driver: driver.as_mut(), small, counters: delivered };
         Some((receive, Transmit { host, outbox, counters: sent, meta: PacketMeta::default() }))
     }
 

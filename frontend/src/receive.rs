@@ -14,25 +14,32 @@ mod envelopes;
 mod flight;
 mod inbox;
 mod rings;
+mod small;
 
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::ops::Range;
 
 use xenvelope_grant::Peer;
+use xenvelope_grant::ring::RingError;
 use xenvelope_grant::seam::{
     Buffer, CopyBatch, Hypervisor, Instant, NicPort, Offload, Travel, Way,
 };
 use xenvelope_switch::EthernetHeader;
+use xenvelope_switch::channel::Slot;
 use xenvelope_switch::checksum::{CHECKSUM_HEAD, locate_checksum};
 use xenvelope_switch::envelope::{Tag, is_envelope};
 
 use crate::counters::DropReason;
+use crate::direct::Direct;
 use crate::interface::Frontend;
 use crate::netfront::{NetifReceived, NoFrame, Place};
 use crate::peers::Path;
+pub(crate) use envelopes::Known;
 pub(crate) use flight::Flights;
 
 pub(crate) use rings::ReceiveRing;
+pub(crate) use small::SmallFrames;
 
 /// A received frame that waits for the stack.
 pub(crate) enum Received<B> {
@@ -41,6 +48,13 @@ pub(crate) enum Received<B> {
         /// The buffer.
         buffer: B,
         /// Where in it the frame lies, Ethernet header included.
+        frame: Range<usize>,
+        /// Checksum and segmentation state.
+        offload: Offload,
+    },
+    /// Among the small ones.
+    Small {
+        /// Where.
         frame: Range<usize>,
         /// Checksum and segmentation state.
         offload: Offload,
@@ -76,23 +90,28 @@ enum Gathered<B> {
 struct Copying {
     /// Its operations in the batch.
     ops: Range<usize>,
-    header: EthernetHeader,
+    /// In which of the batch's envelopes it came.
+    envelope: usize,
+    ether_type: u16,
     /// Bytes after the Ethernet header.
-    total: usize,
+    total: u16,
+    /// How many of them came inside the envelope.
+    inline: u16,
     offload: Offload,
+    /// Where in the buffer what follows the Ethernet header begins.
+    payload_at: usize,
+}
+
+/// What the frames of an envelope that are being copied have in common.
+struct Enclosing {
+    header: EthernetHeader,
     from: Peer,
-    /// How it came.
+    /// How they came.
     travel: Travel,
     /// The tag that must be found in front.
     tag: Option<Tag>,
-    /// It came by a path that cannot vouch for the source.
+    /// They came by a path that cannot vouch for the source.
     unvouched: bool,
-    /// Which envelope of this batch it came in.
-    envelope: u32,
-    /// Bytes after the Ethernet header that came inside the envelope.
-    inline: usize,
-    /// Where in the buffer what follows the Ethernet header begins.
-    payload_at: usize,
 }
 
 /// A batch that is being gathered. Its space is kept from one to the next: the data path allocates
@@ -100,8 +119,8 @@ struct Copying {
 pub(crate) struct Batch<H: Hypervisor> {
     gathered: Vec<Gathered<H::Buf>>,
     copies: CopyBatch<H::Buf>,
-    /// Counts envelopes, to know frames of the same one.
-    envelopes: u32,
+    /// Those of which frames are copied.
+    envelopes: Vec<Enclosing>,
     /// Who sent what is to be copied.
     senders: Vec<flight::Sent>,
 }
@@ -121,9 +140,18 @@ impl<H: Hypervisor> Batch<H> {
         let copies =
             CopyBatch { ops: Vec::with_capacity(2 * frames), buffers: Vec::with_capacity(frames) };
         let senders = Vec::with_capacity(frames.min(SENDERS));
-        let gathered = Vec::with_capacity(frames);
-        Batch { gathered, copies, envelopes: 0, senders }
+        let (gathered, envelopes) = (Vec::with_capacity(frames), Vec::with_capacity(frames));
+        Batch { gathered, copies, envelopes, senders }
     }
+}
+
+/// What has come by envelope channels, while it is taken. Its space is kept.
+#[derive(Default)]
+pub(crate) struct Come {
+    /// How many envelopes each direct channel had when its index was read.
+    counts: Vec<Result<u32, RingError>>,
+    /// Our copy of the one that is looked at.
+    slot: Box<Slot>,
 }
 
 /// By which path something came.
@@ -148,17 +176,18 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
             return delivered || waits_for_stack;
         }
         self.follow_floods(now);
+        self.known = None;
         // Indices first: see above.
         let from_driver = match self.driver.as_ref().and_then(|driver| driver.envelopes.as_ref()) {
             Some(channel) => channel.pending(),
             None => Ok(0),
         };
-        let from_direct: arrayvec::ArrayVec<_, 256> = self
-            .direct
-            .iter()
-            .map(|direct| direct.channel.as_ref().map_or(Ok(0), |channel| channel.pending()))
-            .take(256)
-            .collect();
+        let mut come = self.come.take().unwrap_or_default();
+        come.counts.extend(
+            self.direct
+                .iter()
+                .map(|direct| direct.channel.as_ref().map_or(Ok(0), |channel| channel.pending())),
+        );
         let published = |ring| Some(self.driver.as_ref()?.receiver(ring)?.published());
         let from_rings = RINGS.map(|ring| (ring, published(ring)));
         let mut busy = self.collect_vf(now);
@@ -172,19 +201,22 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
         match from_driver {
             Ok(count) => {
                 for _ in 0..count.min(PATH_BUDGET) {
+                    if self.is_crowded() {
+                        break;
+                    }
                     let Some(channel) =
                         self.driver.as_mut().and_then(|driver| driver.envelopes.as_mut())
                     else {
                         break;
                     };
-                    let slot = channel.pop();
-                    self.take_envelope(&slot.0, Via::DriverDomain, now);
+                    let envelope = channel.pop(&mut come.slot);
+                    self.take_envelope(envelope, Via::DriverDomain, now);
                     busy = true;
                 }
             }
             Err(_) => self.fail(),
         }
-        for (index, count) in from_direct.into_iter().enumerate() {
+        for (index, count) in come.counts.drain(..).enumerate() {
             let Ok(count) = count else {
                 // The other guest broke the ring: its channel is closed, nobody else's.
                 let number = self.direct[index].number;
@@ -193,19 +225,22 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
                 break;
             };
             let peer = self.direct[index].peer;
-            let count = count.min(PATH_BUDGET);
-            if let Some(left) = &mut self.direct[index].ending {
-                *left = left.saturating_sub(count);
-            }
-            for _ in 0..count {
-                let Some(channel) = &mut self.direct[index].channel else {
+            for _ in 0..count.min(PATH_BUDGET) {
+                if self.is_crowded() {
+                    break;
+                }
+                let Direct { channel: Some(channel), ending, .. } = &mut self.direct[index] else {
                     break;
                 };
-                let slot = channel.pop();
-                self.take_envelope(&slot.0, Via::Direct(peer), now);
+                if let Some(left) = ending {
+                    *left = left.saturating_sub(1);
+                }
+                let envelope = channel.pop(&mut come.slot);
+                self.take_envelope(envelope, Via::Direct(peer), now);
                 busy = true;
             }
         }
+        self.come = Some(come);
         self.close_ended();
         self.submit_batch();
         self.deliver_finished(now);
@@ -319,39 +354,18 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
         if header.destination == self.mac { Ok(()) } else { Err(DropReason::NotOurs) }
     }
 
-    /// A frame in the receive area that nobody will read.
+    /// A frame that nobody will read.
     fn discard(&mut self, received: Received<H::Buf>) {
-        if let (Received::Area { ring, .. }, Some(driver)) = (received, &mut self.driver)
-            && let Some(receiver) = driver.receiver_mut(ring)
-        {
-            receiver.discard();
+        match received {
+            Received::Owned { buffer, .. } => self.warm.keep(buffer),
+            Received::Small { .. } => self.small.release(),
+            Received::Area { ring, .. } => {
+                let driver = self.driver.as_mut();
+                if let Some(receiver) = driver.and_then(|driver| driver.receiver_mut(ring)) {
+                    receiver.discard();
+                }
+            }
         }
-    }
-
-    /// Frames that wait for the stack.
-    pub fn received(&self) -> usize {
-        self.inbox.len()
-    }
-
-    /// Hands the next received frame to `read`.
-    pub fn receive<R>(&mut self, read: impl FnOnce(&[u8], Offload) -> R) -> Option<R> {
-        let received = self.inbox.pop_front()?;
-        let Self { counters, driver, .. } = self;
-        Some(match received {
-            Received::Owned { buffer, frame, offload } => {
-                counters.delivered.frames += 1;
-                counters.delivered.bytes += frame.len() as u64;
-                read(&buffer.stack_bytes()[frame], offload)
-            }
-            Received::Area { frame, offload, end, ring } => {
-                counters.delivered.frames += 1;
-                counters.delivered.bytes += frame.len() as u64;
-                let receiver = driver.as_mut()?.receiver_mut(ring)?;
-                let result = read(receiver.bytes(frame)?, offload);
-                receiver.release(end);
-                result
-            }
-        })
     }
 }
 
@@ -374,10 +388,12 @@ fn place_checksum(head: &[u8], offload: &mut Offload) {
 }
 
 /// A frame whose payload has been copied gets the header that travelled in the envelope.
-fn finish<B: Buffer>(frame: Copying, mut buffer: B) -> Received<B> {
+fn finish<B: Buffer>(frame: Copying, envelope: &Enclosing, mut buffer: B) -> Received<B> {
     let mut bytes = [0; 18];
-    let length = frame.header.write(&mut bytes);
+    let header = EthernetHeader { ether_type: frame.ether_type, ..envelope.header };
+    let length = header.write(&mut bytes);
     let start = frame.payload_at - length;
     buffer.put(start, &bytes[..length]);
-    Received::Owned { buffer, frame: start..frame.payload_at + frame.total, offload: frame.offload }
+    let end = frame.payload_at + usize::from(frame.total);
+    Received::Owned { buffer, frame: start..end, offload: frame.offload }
 }

@@ -49,5 +49,6 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
         }
         peers.forget_idle(host, now);
         last_peer.retain(|_, peer| peers.get(*peer).is_some());
+        self.settled = None;
     }
 }

@@ -10,14 +10,16 @@ mod envelope;
 mod order;
 mod paths;
 mod room;
+mod run;
 
 pub(crate) use envelope::OpenEnvelope;
 pub(crate) use order::SentByDefault;
+pub(crate) use run::Run;
 
 use core::ops::Range;
 
 use xenvelope_grant::seam::{
-    Buffer, Direction, Enclosed, Hypervisor, Instant, NicPort, Offload, Sight, Travel, Way,
+    Buffer, Direction, Hypervisor, Instant, NicPort, Offload, Sight, Travel, Way,
 };
 use xenvelope_switch::{EthernetHeader, MAX_FRAME};
 
@@ -35,12 +37,9 @@ pub const FRAME_AT: usize = PAYLOAD_AT - 14;
 
 /// The header of a frame that can be sent: not shorter than its header, not longer than 64 KiB.
 fn header_of<B: Buffer>(staged: &Staged<B>) -> Option<EthernetHeader> {
-    let mut head = [0; 18];
-    let length = staged.frame.len();
-    let seen = length.min(head.len());
-    staged.buffer.get(staged.frame.start, &mut head[..seen]);
-    let header = EthernetHeader::parse(&head[..seen]).ok()?;
-    (length <= MAX_FRAME && length > header.len()).then_some(header)
+    let bytes = staged.buffer.stack_bytes().get(staged.frame.clone())?;
+    let header = EthernetHeader::parse(bytes).ok()?;
+    (bytes.len() <= MAX_FRAME && bytes.len() > header.len()).then_some(header)
 }
 
 impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
@@ -50,8 +49,8 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
     }
 
     /// A buffer for a frame of `len` bytes, which belongs at [`FRAME_AT`].
-    pub fn buffer(&self, len: usize) -> Option<H::Buf> {
-        self.host.take(None, FRAME_AT + len).ok()
+    pub fn buffer(&mut self, len: usize) -> Option<H::Buf> {
+        self.warm.take(FRAME_AT + len).or_else(|| self.host.take(None, FRAME_AT + len).ok())
     }
 
     /// Stages a frame. It leaves at the next [`Frontend::flush`].
@@ -64,37 +63,26 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
     /// Sends everything that was staged or held and may go, the dones that are due, and one
     /// event to each side that asked for it. Whether anything left.
     pub fn flush(&mut self, now: Instant) -> bool {
-        self.now = now;
         let mut busy = !self.outbox.is_empty();
-        self.check_table(now);
+        if self.now != now {
+            self.now = now;
+            self.check_table(now);
+        }
         self.reap();
         if !self.vf_up() {
             self.reroute_vf_backlog(now);
         }
         self.release_held(now);
-        while let Some(staged) = self.outbox.pop_front() {
+        loop {
+            self.follow_run();
+            let Some(staged) = self.outbox.pop_front() else { break };
             self.send_one(staged, now);
         }
+        self.run = None;
         self.seal(now);
         busy |= self.send_dones(now);
         self.publish();
         busy
-    }
-
-    fn send_one(&mut self, staged: Staged<H::Buf>, now: Instant) {
-        let Some(header) = header_of(&staged) else {
-            return self.drop_one(DropReason::Malformed);
-        };
-        let Some(route) = self.route(&header) else {
-            return self.drop_one(DropReason::NoPath);
-        };
-        if header.destination.is_multicast() && self.floods_apart() {
-            // No part of the default route's flow, which goes another way all the time.
-            return self.dispatch(staged, &header, route, now);
-        }
-        if let Some(staged) = self.in_order(staged, &header, &route, now) {
-            self.dispatch(staged, &header, route, now);
-        }
     }
 
     fn dispatch(
@@ -106,24 +94,26 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
     ) {
         match (route.path, route.entry) {
             (Path::Envelope(channel), Some(entry)) => {
-                self.envelope(staged, header, entry, channel, now);
+                let run = self.run_to(header, entry, channel);
+                self.envelope(staged, header.ether_type, &run, now);
             }
             (Path::VfFrame, _) => {
-                self.show(&staged, Way::Nic, None);
+                self.show(&staged, || Travel { way: Way::Nic, enclosed: None });
                 self.by_vf(staged);
             }
             _ => {
-                self.show(&staged, Way::DriverDomain, None);
+                self.show(&staged, || Travel { way: Way::DriverDomain, enclosed: None });
                 self.by_netif(staged, header);
             }
         }
     }
 
     /// Lets a frame be seen that is about to take its way.
-    fn show(&self, staged: &Staged<H::Buf>, way: Way, enclosed: Option<Enclosed>) {
+    #[inline]
+    fn show(&self, staged: &Staged<H::Buf>, travel: impl FnOnce() -> Travel) {
         self.host.observe(|| Sight::Frame {
             direction: Direction::Out,
-            travel: Travel { way, enclosed },
+            travel: travel(),
             bytes: staged.buffer.stack_bytes().get(staged.frame.clone()).unwrap_or_default(),
         });
     }

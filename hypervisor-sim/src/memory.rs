@@ -344,6 +344,16 @@ impl Atomics for WindowPages {
         // SAFETY: as in `u16`.
         unsafe { AtomicU64::from_ptr(self.pointer(at, 8).cast()) }
     }
+    fn u64s(&self, at: usize, count: usize) -> &[AtomicU64] {
+        let first = self.pointer(at, 8);
+        let end = match self.scattered {
+            None => self.size,
+            Some(_) => (at / PAGE_SIZE + 1) * PAGE_SIZE,
+        };
+        let count = count.min((end - at) / 8);
+        // SAFETY: as in `u16`, for all of the words: up to `end` they are contiguous.
+        unsafe { std::slice::from_raw_parts(first.cast(), count) }
+    }
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use pcap_file::pcapng::blocks::enhanced_packet::EnhancedPacketOption;
 use pcap_file::pcapng::blocks::interface_description::InterfaceDescriptionOption;
 use pcap_file::pcapng::blocks::interface_statistics::InterfaceStatisticsOption;
 use pcap_file::pcapng::blocks::section_header::SectionHeaderOption;
-use xenvelope_switch::envelope::{Envelope, is_envelope};
+use xenvelope_switch::envelope::{Envelope, MAX_ENVELOPE, is_envelope};
 
 /// A file that is gone when this is dropped.
 struct Scratch(PathBuf);
@@ -212,7 +212,7 @@ fn a_run_is_in_the_file() {
         assert!(!(stack && is_envelope(&frame.data)), "an envelope at the stack of {name}");
         if name.ends_with("/channel") {
             Envelope::parse(&frame.data).unwrap();
-            assert!((60..=256).contains(&frame.length), "{name}: {}", frame.length);
+            assert!((60..=MAX_ENVELOPE).contains(&frame.length), "{name}: {}", frame.length);
         }
     }
     for name in ["a/channel", "b/channel", "vf0", "vf1"] {

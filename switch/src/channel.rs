@@ -5,14 +5,14 @@
 //! lines of its own. A request is an envelope; a response carries nothing and says that a slot
 //! is empty again. The same channel leads to the driver domain and, directly, to another guest.
 
-use crate::envelope::MAX_ENVELOPE;
+use crate::envelope::{MAX_ENVELOPE, claimed_length};
 use thiserror::Error;
 use xenvelope_grant::Words;
 use xenvelope_grant::ring::{Back, Front, RingError, RingLayout};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-/// Pages of one envelope ring: a header and 16 KiB of slots.
-pub const RING_PAGES: usize = 5;
+/// Pages of one envelope ring: a header and 32 KiB of slots.
+pub const RING_PAGES: usize = 9;
 
 /// The layout of an envelope ring.
 pub const LAYOUT: RingLayout = RingLayout::own_lines::<Slot>(RING_PAGES);
@@ -21,6 +21,22 @@ pub const LAYOUT: RingLayout = RingLayout::own_lines::<Slot>(RING_PAGES);
 #[repr(C, align(8))]
 #[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout)]
 pub struct Slot(pub [u8; MAX_ENVELOPE]);
+
+impl Default for Slot {
+    fn default() -> Slot {
+        Slot::empty()
+    }
+}
+
+impl Slot {
+    /// Room for an envelope.
+    pub const fn empty() -> Slot {
+        Slot([0; MAX_ENVELOPE])
+    }
+}
+
+/// Bytes of a slot that are read first. They hold the head of every envelope.
+const HEAD: usize = 64;
 
 /// The channel has no free slot.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
@@ -63,9 +79,10 @@ impl<W: Words> EnvelopeChannel<W> {
     /// Puts an envelope in: an Ethernet frame of at most [`MAX_ENVELOPE`] bytes. The other side
     /// does not see it before [`EnvelopeChannel::publish`].
     pub fn push(&mut self, envelope: &[u8]) -> Result<(), ChannelFull> {
-        let mut slot = Slot([0; MAX_ENVELOPE]);
-        slot.0.get_mut(..envelope.len()).ok_or(ChannelFull)?.copy_from_slice(envelope);
-        self.send.push(&slot).map_err(|_| ChannelFull)
+        if envelope.len() > MAX_ENVELOPE {
+            return Err(ChannelFull);
+        }
+        self.send.push_bytes(envelope).map_err(|_| ChannelFull)
     }
 
     /// How many envelopes have come.
@@ -74,9 +91,10 @@ impl<W: Words> EnvelopeChannel<W> {
     }
 
     /// Takes the next envelope out, if there is one by [`EnvelopeChannel::pending`]: a private
-    /// copy.
-    pub fn pop(&mut self) -> Slot {
-        self.receive.pop()
+    /// copy of as many bytes as it says that it has.
+    pub fn pop<'s>(&mut self, into: &'s mut Slot) -> &'s [u8] {
+        let length = self.receive.pop_bytes(into, HEAD, claimed_length);
+        &into.0[..length]
     }
 
     /// Publishes what was put in and what was taken out. Whether the other side asked for an

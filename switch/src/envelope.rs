@@ -78,16 +78,16 @@ mod tests;
 use xenvelope_grant::seam::Offload;
 
 pub use builder::{EnvelopeBuilder, EnvelopeFull};
-pub use parse::{Body, Deliver, Envelope, EnvelopeError, is_envelope};
+pub use parse::{Body, Deliver, Envelope, EnvelopeError, claimed_length, is_envelope};
 pub use record::{FrameRecord, Frames, Segments};
 
-use crate::ethernet::MacAddress;
+use crate::ethernet::{EthernetHeader, MacAddress};
 
 /// The EtherType of an envelope: IEEE 802's local experimental EtherType 1.
 pub const ETHER_TYPE: u16 = 0x88B5;
 
 /// The longest envelope in bytes, Ethernet header included.
-pub const MAX_ENVELOPE: usize = 256;
+pub const MAX_ENVELOPE: usize = 512;
 
 /// Bytes of a [`Tag`] at the start of a frame's granted data.
 pub const TAG_LEN: usize = 16;
@@ -119,6 +119,14 @@ pub struct DeliverHead {
     pub tagged: bool,
     /// The sender waits for buffers: a done should not wait for a frame to ride on.
     pub want_done: bool,
+}
+
+impl EthernetHeader {
+    /// From where to where, and in which VLAN.
+    #[inline]
+    pub const fn addresses(&self) -> Addresses {
+        Addresses { destination: self.destination, source: self.source, tci: self.tci }
+    }
 }
 
 impl Addresses {

@@ -206,7 +206,7 @@ pub struct ReceiveWindow {
     seen: u64,
     /// Of the last envelopes, by sequence number: a done proves itself with one.
     nonces: [u64; REACH as usize + 1],
-    /// Envelopes with granted frames that no done has told of.
+    /// Granted frames that no done has told of.
     unacknowledged: u32,
     since: Option<Instant>,
 }
@@ -243,9 +243,9 @@ impl ReceiveWindow {
         }
     }
 
-    /// Accepts an envelope that was checked. `granted` says that it carried granted frames: the
-    /// sender may be waiting for its buffers.
-    pub fn accept(&mut self, epoch: u32, sequence: u32, nonce: u64, granted: bool, now: Instant) {
+    /// Accepts an envelope that was checked. So many frames in it were `granted`: the sender may be
+    /// waiting for its buffers.
+    pub fn accept(&mut self, epoch: u32, sequence: u32, nonce: u64, granted: u32, now: Instant) {
         if self.epoch != Some(epoch) {
             *self = ReceiveWindow { epoch: Some(epoch), ..ReceiveWindow::default() };
         }
@@ -265,7 +265,7 @@ impl ReceiveWindow {
                 self.seen = 0;
             }
         }
-        self.unacknowledged += u32::from(granted);
+        self.unacknowledged = self.unacknowledged.saturating_add(granted);
         self.since.get_or_insert(now);
     }
 
@@ -283,11 +283,11 @@ impl ReceiveWindow {
         self.since = None;
     }
 
-    /// Envelopes with granted frames are finished at last. If a done was sent after they had come
-    /// it did not tell of them: another is owed.
-    pub fn owe(&mut self, envelopes: u32, now: Instant) {
+    /// Granted frames are finished at last. If a done was sent after they had come it did not tell
+    /// of them: another is owed.
+    pub fn owe(&mut self, frames: u32, now: Instant) {
         if self.since.is_none() && self.epoch.is_some() {
-            self.unacknowledged = envelopes;
+            self.unacknowledged = frames;
             self.since = Some(now);
         }
     }
@@ -303,7 +303,7 @@ impl ReceiveWindow {
         }
     }
 
-    /// Envelopes with granted frames that no done has told of.
+    /// Granted frames that no done has told of.
     pub fn unacknowledged(&self) -> u32 {
         self.unacknowledged
     }

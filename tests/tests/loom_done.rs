@@ -92,7 +92,7 @@ fn receive(kind: Kind, domain: &Domain, mut back: B, rules: Rules) -> thread::Jo
                 let envelope = back.pop();
                 let (sequence, nonce) = (envelope[0], nonce_of(envelope));
                 window.check(EPOCH, sequence).expect("it has not come before");
-                window.accept(EPOCH, sequence, nonce, true, NOW);
+                window.accept(EPOCH, sequence, nonce, 1, NOW);
                 let mut say_done = || {
                     let done = window.done().expect("something has come");
                     back.push(&slot(done.cumulative, done.nonce)).expect("a request to answer");

@@ -4,23 +4,29 @@
 //! address; nothing in the envelope names a domain.
 
 use xenvelope_grant::seam::{
-    Buffer, CopyOp, Direction, Enclosed, End, Hypervisor, Instant, Mechanism, NicPort, Pinned,
-    Sight, Travel, Way,
+    Buffer, CopyOp, Direction, Enclosed, End, Hypervisor, Instant, Mechanism, NicPort, Offload,
+    Pinned, Sight, Travel, Way,
 };
 use xenvelope_grant::{PAGE_SIZE, Peer};
-use xenvelope_switch::EthernetHeader;
-use xenvelope_switch::envelope::{
-    Addresses, Body, Deliver, Done, Envelope, FrameRecord, TAG_LEN, Tag,
-};
+use xenvelope_switch::envelope::{Addresses, Body, Deliver, Done, Envelope, FrameRecord, TAG_LEN};
 use xenvelope_switch::table::{
-    CHANNEL_DRIVER_DOMAIN, CHANNEL_VF, EntryFlags, FIRST_DIRECT_CHANNEL,
+    CHANNEL_DRIVER_DOMAIN, CHANNEL_VF, Entry, EntryFlags, FIRST_DIRECT_CHANNEL,
 };
 use xenvelope_switch::window::BadDone;
+use xenvelope_switch::{EthernetHeader, MacAddress};
 
-use super::{Copying, Gathered, Received, Via};
+use super::{Copying, Enclosing, Gathered, Received, Via};
 use crate::counters::DropReason;
 use crate::interface::Frontend;
 use crate::transmit::PAYLOAD_AT;
+
+/// Who sends in an address's name, as the table said it in this turn: envelopes come in bursts.
+#[derive(Clone, Copy)]
+pub(crate) struct Known {
+    source: MacAddress,
+    vid: u16,
+    entry: Entry,
+}
 
 /// Who an envelope comes from.
 struct Sender {
@@ -109,14 +115,19 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
     }
 
     /// Who sent it, if it may send to us by this path.
-    fn sender(&self, header: &EthernetHeader, via: Via) -> Result<Sender, DropReason> {
+    fn sender(&mut self, header: &EthernetHeader, via: Via) -> Result<Sender, DropReason> {
         if header.source == self.mac {
             return Err(DropReason::Looped);
         }
         if header.destination != self.mac {
             return Err(DropReason::NotOurs);
         }
-        let entry = self.lookup(header.source, header.vid()).ok_or(DropReason::UnknownSource)?;
+        let (source, vid) = (header.source, header.vid());
+        let entry = match self.known {
+            Some(known) if (known.source, known.vid) == (source, vid) => known.entry,
+            _ => self.lookup(source, vid).ok_or(DropReason::UnknownSource)?,
+        };
+        self.known = Some(Known { source, vid, entry });
         if let Via::Direct(peer) = via
             && peer != entry.peer
         {
@@ -148,16 +159,19 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
 
     /// The peer says that it has finished with frames.
     fn take_done(&mut self, sender: &Sender, done: &Done) {
-        let Self { host, peers, counters, .. } = self;
+        let Self { host, peers, counters, warm, .. } = self;
         let peer = peers.of(host, sender.peer);
         match peer.send.check(done) {
             Ok(()) => {
                 let mut pinned = None;
                 peer.send.finish(done, |out| {
-                    if let Err(Pinned(out)) = host.recycle(out) {
-                        // It said done and still uses it: its quota, not ours.
-                        counters.pinned += 1;
-                        pinned.get_or_insert_with(alloc::vec::Vec::new).push(out);
+                    match host.recycle(out) {
+                        Ok(buffer) => warm.keep(buffer),
+                        Err(Pinned(out)) => {
+                            // It said done and still uses it: its quota, not ours.
+                            counters.pinned += 1;
+                            pinned.get_or_insert_with(alloc::vec::Vec::new).push(out);
+                        }
                     }
                 });
                 peer.pinned.extend(pinned.into_iter().flatten());
@@ -190,9 +204,9 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
         if sender.unvouched && !head.tagged {
             return self.counters.drop_frames(DropReason::WrongTag, frames);
         }
-        let granted = deliver.frames.clone().any(|frame| frame.segments.len() > 0);
-        if granted && !sender.unvouched {
-            self.note_sent(sender.peer, head.want_done);
+        let granted = deliver.frames.granted();
+        if granted > 0 && !sender.unvouched {
+            self.note_sent(sender.peer, granted, head.want_done);
         }
         let state = self.peers.of(&self.host, sender.peer);
         if !sender.unvouched {
@@ -200,22 +214,38 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
             state.receive.accept(head.epoch, head.sequence, head.nonce, granted, now);
         }
         state.done_wanted |= head.want_done;
-        if !self.dones_due.contains(&sender.peer) {
+        if self.dones_due.last() != Some(&sender.peer) && !self.dones_due.contains(&sender.peer) {
             self.dones_due.push(sender.peer);
         }
-        self.batch.envelopes = self.batch.envelopes.wrapping_add(1);
         let tag = head.tagged.then(|| head.tag());
+        if granted > 0 || sender.unvouched {
+            self.batch.envelopes.push(Enclosing {
+                header: *header,
+                from: sender.peer,
+                travel: sender.travel(false),
+                tag,
+                unvouched: sender.unvouched,
+            });
+        }
         let key = keyed.then_some(head.nonce);
+        let travel = sender.travel(true);
+        let mut ethernet = [0; 18];
+        let ethernet_len = header.write(&mut ethernet);
+        let ethernet = &mut ethernet[..ethernet_len];
         for frame in deliver.frames {
             let inline_only = frame.segments.len() == 0;
             let taken = if inline_only && !sender.unvouched {
-                self.inline(sender, header, &frame)
+                // The frames' header is the envelope's but for the type.
+                if let Some(ether_type) = ethernet.last_chunk_mut() {
+                    *ether_type = frame.head.ether_type.to_be_bytes();
+                }
+                self.inline(ethernet, &frame, travel)
             } else if tag.is_some() && !frame.inline.is_empty() {
                 // Nothing that the sender alone can write stands behind inline bytes, and the tag
                 // would be copied over headers.
                 Err(DropReason::WrongTag)
             } else {
-                self.prepare_copy(sender, header, &frame, tag, key)
+                self.prepare_copy(sender.peer, &frame, tag.is_some(), key)
             };
             if let Err(reason) = taken {
                 self.drop_one(reason);
@@ -224,48 +254,70 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
     }
 
     /// A frame that came whole.
+    #[inline]
     fn inline(
         &mut self,
-        sender: &Sender,
-        header: &EthernetHeader,
+        header: &[u8],
         frame: &FrameRecord<'_>,
+        travel: Travel,
     ) -> Result<(), DropReason> {
-        let length = PAYLOAD_AT + frame.inline.len();
-        let mut buffer = self.host.take(None, length).map_err(|_| DropReason::NoBuffer)?;
-        let mut bytes = [0; 18];
-        let written =
-            EthernetHeader { ether_type: frame.head.ether_type, ..*header }.write(&mut bytes);
-        let start = PAYLOAD_AT - written;
-        buffer.put(start, &bytes[..written]);
-        buffer.put(PAYLOAD_AT, frame.inline);
-        let frame = Received::Owned { buffer, frame: start..length, offload: frame.head.offload };
-        self.batch.gathered.push(Gathered::Frame(frame, sender.travel(true)));
+        let offload = frame.head.offload;
+        let frame = match self.small.put(header, frame.inline) {
+            Some(frame) => Received::Small { frame, offload },
+            None => self.in_buffer(header, frame.inline, offload)?,
+        };
+        if self.batch.gathered.is_empty() && self.flights.is_empty() {
+            // Nothing that came before it is still to be copied.
+            self.hand_over(frame, travel);
+        } else {
+            self.batch.gathered.push(Gathered::Frame(frame, travel));
+        }
         Ok(())
+    }
+
+    /// The same, in a buffer of its own.
+    #[cold]
+    fn in_buffer(
+        &mut self,
+        header: &[u8],
+        payload: &[u8],
+        offload: Offload,
+    ) -> Result<Received<H::Buf>, DropReason> {
+        let length = PAYLOAD_AT + payload.len();
+        let mut buffer = self.buffer_of(length)?;
+        let start = PAYLOAD_AT - header.len();
+        buffer.put(start, header);
+        buffer.put(PAYLOAD_AT, payload);
+        Ok(Received::Owned { buffer, frame: start..length, offload })
+    }
+
+    /// A buffer for what comes.
+    fn buffer_of(&mut self, length: usize) -> Result<H::Buf, DropReason> {
+        let warm = self.warm.take(length);
+        warm.or_else(|| self.host.take(None, length).ok()).ok_or(DropReason::NoBuffer)
     }
 
     /// A frame that is to be copied from the sender's pages.
     fn prepare_copy(
         &mut self,
-        sender: &Sender,
-        header: &EthernetHeader,
+        from: Peer,
         frame: &FrameRecord<'_>,
-        tag: Option<Tag>,
+        tagged: bool,
         key: Option<u64>,
     ) -> Result<(), DropReason> {
-        let total = frame.head.total as usize;
+        let total = usize::from(frame.head.total);
         let payload_at = match key {
             None => PAYLOAD_AT,
-            Some(_) => aligned(frame, tag.is_some()),
+            Some(_) => aligned(frame, tagged),
         };
-        let mut buffer =
-            self.host.take(None, payload_at + total).map_err(|_| DropReason::NoBuffer)?;
+        let mut buffer = self.buffer_of(payload_at + total)?;
         let index =
             u16::try_from(self.batch.copies.buffers.len()).map_err(|_| DropReason::NoBuffer)?;
         // Headers that were inspected are delivered as they were inspected: what the page says
         // there is never looked at.
         buffer.put(payload_at, frame.inline);
         let mut at = payload_at + frame.inline.len();
-        if tag.is_some() {
+        if tagged {
             at -= TAG_LEN;
         }
         let first = self.batch.copies.ops.len();
@@ -274,7 +326,7 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
             while left > 0 {
                 // Neither end may cross a page.
                 let piece = left.min(PAGE_SIZE - at % PAGE_SIZE);
-                let (dom, gref) = (sender.peer.domid, segment.gref);
+                let (dom, gref) = (from.domid, segment.gref);
                 let src = match key {
                     None => End::Foreign { dom, gref, offset },
                     Some(key) => End::Keyed { dom, gref, offset, key },
@@ -290,15 +342,12 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
         self.batch.copies.buffers.push(buffer);
         self.batch.gathered.push(Gathered::Copying(Copying {
             ops,
-            header: EthernetHeader { ether_type: frame.head.ether_type, ..*header },
-            total,
+            envelope: self.batch.envelopes.len().saturating_sub(1),
+            ether_type: frame.head.ether_type,
+            total: frame.head.total,
+            // Less than all.
+            inline: frame.inline.len() as u16,
             offload: frame.head.offload,
-            from: sender.peer,
-            travel: sender.travel(false),
-            tag,
-            unvouched: sender.unvouched,
-            envelope: self.batch.envelopes,
-            inline: frame.inline.len(),
             payload_at,
         }));
         Ok(())
@@ -310,23 +359,24 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
     pub(super) fn tag_matches(
         &mut self,
         frame: &Copying,
+        envelope: &Enclosing,
         buffer: &H::Buf,
-        accepted: &mut Option<u32>,
+        accepted: &mut Option<usize>,
         now: Instant,
     ) -> Result<(), DropReason> {
-        let Some(tag) = &frame.tag else { return Ok(()) };
+        let Some(tag) = &envelope.tag else { return Ok(()) };
         self.counters.tag_bytes += TAG_LEN as u64;
         let mut copied = [0; TAG_LEN];
-        buffer.get(frame.payload_at + frame.inline - TAG_LEN, &mut copied);
+        buffer.get(frame.payload_at + usize::from(frame.inline) - TAG_LEN, &mut copied);
         if !tag.matches(&copied) {
             return Err(DropReason::WrongTag);
         }
-        if frame.unvouched && *accepted != Some(frame.envelope) {
-            let window = &mut self.peers.of(&self.host, frame.from).receive;
+        if envelope.unvouched && *accepted != Some(frame.envelope) {
+            let window = &mut self.peers.of(&self.host, envelope.from).receive;
             if window.check(tag.epoch, tag.sequence).is_err() {
                 return Err(DropReason::Replayed);
             }
-            window.accept(tag.epoch, tag.sequence, tag.nonce, true, now);
+            window.accept(tag.epoch, tag.sequence, tag.nonce, 1, now);
             *accepted = Some(frame.envelope);
         }
         Ok(())

@@ -13,11 +13,11 @@ use alloc::vec::Vec;
 use xenvelope_grant::Peer;
 use xenvelope_grant::seam::{
     CallFailed, CopyTicket, Direction, Granter, Host, Hypervisor, Instant, NicPort, Sight,
-    Submitted,
+    Submitted, Travel,
 };
-use xenvelope_switch::envelope::Done;
+use xenvelope_switch::envelope::{Done, MAX_ENVELOPE};
 
-use super::{Batch, Gathered, finish};
+use super::{Batch, Gathered, Received, finish};
 use crate::counters::DropReason;
 use crate::interface::{Frontend, INBOX};
 use crate::peers::PeerState;
@@ -28,11 +28,15 @@ const FLIGHTS: usize = 4;
 /// Frames that a batch of an engine's has room for from the start.
 const ROOM: usize = INBOX / 2;
 
+/// Frames that fit into one envelope: of one byte each.
+const MAX_FRAMES: usize = 64;
+const _: () = assert!(MAX_FRAMES * (8 + 1) >= MAX_ENVELOPE, "a record has 8 bytes at least");
+
 /// What one peer sent of a batch that is to be copied.
 pub(super) struct Sent {
     peer: Peer,
-    /// Envelopes with granted frames.
-    envelopes: u32,
+    /// Granted frames.
+    frames: u32,
     /// What it may be told when the batch has been copied.
     done: Option<Done>,
     /// It asked for a done.
@@ -79,6 +83,11 @@ impl<H: Hypervisor> Flights<H> {
         true
     }
 
+    /// Whether none is on its way.
+    pub(super) fn is_empty(&self) -> bool {
+        self.underway.is_empty()
+    }
+
     /// Whether no more can be handed over.
     pub(crate) fn is_full(&self) -> bool {
         self.underway.len() >= FLIGHTS
@@ -121,18 +130,24 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
         }
     }
 
-    /// Notes that an envelope of that peer's has granted frames, which are copied with the batch.
-    /// Before the envelope is accepted.
-    pub(super) fn note_sent(&mut self, peer: Peer, wanted: bool) {
+    /// Whether the frames of one more envelope might find no place: it stays where it is.
+    #[inline]
+    pub(super) fn is_crowded(&self) -> bool {
+        self.inbox.len() + self.flights.frames + self.batch.gathered.len() > INBOX - MAX_FRAMES
+    }
+
+    /// Notes that an envelope of that peer's has so many granted frames, which are copied with the
+    /// batch. Before the envelope is accepted.
+    pub(super) fn note_sent(&mut self, peer: Peer, frames: u32, wanted: bool) {
         let state = self.peers.of(&self.host, peer);
-        match self.batch.senders.iter_mut().find(|sent| sent.peer == peer) {
+        match self.batch.senders.iter_mut().rev().find(|sent| sent.peer == peer) {
             Some(sent) => {
-                sent.envelopes += 1;
+                sent.frames += frames;
                 sent.wanted |= wanted;
             }
             None => {
                 state.copies_begin();
-                self.batch.senders.push(Sent { peer, envelopes: 1, done: None, wanted });
+                self.batch.senders.push(Sent { peer, frames, done: None, wanted });
             }
         }
     }
@@ -183,7 +198,7 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
             self.deliver(&mut flight.batch, result.is_ok(), now);
             for sent in flight.batch.senders.drain(..) {
                 let Some(state) = self.peers.get(sent.peer) else { continue };
-                state.copies_end(sent.done, sent.envelopes, sent.wanted, now);
+                state.copies_end(sent.done, sent.frames, sent.wanted, now);
                 if !self.dones_due.contains(&sent.peer) {
                     self.dones_due.push(sent.peer);
                 }
@@ -208,17 +223,15 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
                 Gathered::Frame(received, travel) => (received, travel),
                 Gathered::Copying(frame) => {
                     let Some(buffer) = buffers.next() else { break };
+                    let Some(envelope) = batch.envelopes.get(frame.envelope) else { break };
                     let mut ops = batch.copies.ops[frame.ops.clone()].iter();
                     let verdict = if !copied || ops.any(|op| op.status.check().is_err()) {
                         Err(DropReason::CopyFailed)
                     } else {
-                        self.tag_matches(&frame, &buffer, &mut accepted, now)
+                        self.tag_matches(&frame, envelope, &buffer, &mut accepted, now)
                     };
                     match verdict {
-                        Ok(()) => {
-                            let travel = frame.travel;
-                            (finish(frame, buffer), travel)
-                        }
+                        Ok(()) => (finish(frame, envelope, buffer), envelope.travel),
                         Err(reason) => {
                             self.drop_one(reason);
                             continue;
@@ -226,23 +239,30 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
                     }
                 }
             };
-            if received.in_area() && self.driver.is_none() {
-                // The connection ended while the batch was being gathered.
-                self.drop_one(DropReason::BadResponse);
-            } else if self.inbox.len() >= INBOX {
-                self.discard(received);
-                self.drop_one(DropReason::InboxFull);
-            } else {
-                self.host.observe(|| Sight::Frame {
-                    direction: Direction::In,
-                    travel,
-                    bytes: self.bytes_of(&received),
-                });
-                self.inbox.push_back(received);
-            }
+            self.hand_over(received, travel);
         }
         drop(buffers);
         batch.copies.ops.clear();
+        batch.envelopes.clear();
+    }
+
+    /// Puts a frame where the stack finds it.
+    #[inline]
+    pub(super) fn hand_over(&mut self, received: Received<H::Buf>, travel: Travel) {
+        if received.in_area() && self.driver.is_none() {
+            // The connection ended while the batch was being gathered.
+            self.drop_one(DropReason::BadResponse);
+        } else if self.inbox.len() >= INBOX {
+            self.discard(received);
+            self.drop_one(DropReason::InboxFull);
+        } else {
+            self.host.observe(|| Sight::Frame {
+                direction: Direction::In,
+                travel,
+                bytes: self.bytes_of(&received),
+            });
+            self.inbox.push_back(received);
+        }
     }
 }
 
@@ -263,12 +283,12 @@ impl<G: Granter + Host> PeerState<G> {
     }
 
     /// A batch has been copied: `done` is what the peer may be told now.
-    fn copies_end(&mut self, done: Option<Done>, envelopes: u32, wanted: bool, now: Instant) {
+    fn copies_end(&mut self, done: Option<Done>, frames: u32, wanted: bool, now: Instant) {
         self.copying = self.copying.saturating_sub(1);
         self.told_up_to = done;
         self.news = true;
         self.done_wanted |= wanted;
-        self.receive.owe(envelopes, now);
+        self.receive.owe(frames, now);
     }
 
     /// What there is to tell the peer of its envelopes, if there is anything new.

@@ -1,5 +1,5 @@
-//! Received frames that wait for the stack, several at a time: for a stack that takes many with one
-//! call.
+//! Received frames that wait for the stack: one after the other, or several at a time for a stack
+//! that takes many with one call.
 
 use xenvelope_grant::seam::{Buffer, Hypervisor, NicPort, Offload};
 
@@ -7,11 +7,48 @@ use super::Received;
 use crate::interface::Frontend;
 
 impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
+    /// Frames that wait for the stack.
+    pub fn received(&self) -> usize {
+        self.inbox.len()
+    }
+
+    /// Hands the next received frame to `read`.
+    pub fn receive<R>(&mut self, read: impl FnOnce(&[u8], Offload) -> R) -> Option<R> {
+        let received = self.inbox.pop_front()?;
+        let Self { counters, driver, warm, small, .. } = self;
+        Some(match received {
+            Received::Owned { buffer, frame, offload } => {
+                counters.delivered.frames += 1;
+                counters.delivered.bytes += frame.len() as u64;
+                let result = read(&buffer.stack_bytes()[frame], offload);
+                warm.keep(buffer);
+                result
+            }
+            Received::Small { frame, offload } => {
+                counters.delivered.frames += 1;
+                counters.delivered.bytes += frame.len() as u64;
+                let result = read(small.bytes(frame), offload);
+                small.release();
+                result
+            }
+            Received::Area { frame, offload, end, ring } => {
+                counters.delivered.frames += 1;
+                counters.delivered.bytes += frame.len() as u64;
+                let receiver = driver.as_mut()?.receiver_mut(ring)?;
+                let result = read(receiver.bytes(frame)?, offload);
+                receiver.release(end);
+                result
+            }
+        })
+    }
+
     /// The frames that wait for the stack, oldest first, Ethernet header included. One that
     /// cannot be read any more is empty.
     pub fn frames(&self) -> impl Iterator<Item = (&[u8], Offload)> {
         self.inbox.iter().map(move |received| {
-            let (Received::Owned { offload, .. } | Received::Area { offload, .. }) = received;
+            let (Received::Owned { offload, .. }
+            | Received::Small { offload, .. }
+            | Received::Area { offload, .. }) = received;
             (self.bytes_of(received), *offload)
         })
     }
@@ -21,6 +58,7 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
     pub(super) fn bytes_of<'a>(&'a self, received: &'a Received<H::Buf>) -> &'a [u8] {
         match received {
             Received::Owned { buffer, frame, .. } => &buffer.stack_bytes()[frame.clone()],
+            Received::Small { frame, .. } => self.small.bytes(frame.clone()),
             Received::Area { frame, ring, .. } => {
                 let receiver = self.driver.as_ref().and_then(|driver| driver.receiver(*ring));
                 receiver.and_then(|receiver| receiver.bytes(frame.clone())).unwrap_or_default()
@@ -33,8 +71,13 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
         for received in self.inbox.drain(..count.min(self.inbox.len())) {
             self.counters.delivered.frames += 1;
             match received {
-                Received::Owned { frame, .. } => {
+                Received::Owned { frame, buffer, .. } => {
                     self.counters.delivered.bytes += frame.len() as u64;
+                    self.warm.keep(buffer);
+                }
+                Received::Small { frame, .. } => {
+                    self.counters.delivered.bytes += frame.len() as u64;
+                    self.small.release();
                 }
                 Received::Area { frame, end, ring, .. } => {
                     self.counters.delivered.bytes += frame.len() as u64;

@@ -4,10 +4,13 @@ use xenvelope_grant::Peer;
 use xenvelope_grant::seam::{Hypervisor, Instant, Mechanism, NicPort};
 use xenvelope_switch::envelope::{Addresses, EnvelopeBuilder};
 use xenvelope_switch::table::CHANNEL_DRIVER_DOMAIN;
-use xenvelope_switch::window::WINDOW;
 
 use crate::interface::Frontend;
 use crate::peers::Path;
+
+/// Granted frames of one peer after which it is told that they are done. Few, so that it uses the
+/// same buffers again while they are warm; many, so that they share the cost of being told.
+const TELL_AFTER: u32 = 64;
 
 impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
     /// Sends a done to each peer that may be waiting for buffers and got none on an envelope.
@@ -22,7 +25,7 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
                 continue;
             };
             let due = state.done_wanted
-                || state.receive.unacknowledged() >= WINDOW / 8
+                || state.receive.unacknowledged() >= TELL_AFTER
                 || state.receive.waiting_since().is_some_and(|since| now.since(since) >= delay);
             if state.receive.waiting_since().is_none() {
                 self.dones_due.swap_remove(index);

@@ -11,134 +11,159 @@
 //! of a guest without envelopes and cannot compare. It is given more time instead
 //! (`Frontend::expire`).
 
+use core::ops::Range;
+
 use xenvelope_grant::Peer;
 use xenvelope_grant::seam::{
-    Access, Buffer, Enclosed, Hypervisor, Instant, Mechanism, NicPort, pages_touched,
+    Access, Buffer, Hypervisor, Instant, Mechanism, NicPort, Offload, pages_touched,
 };
-use xenvelope_switch::EthernetHeader;
-use xenvelope_switch::envelope::{Addresses, DeliverHead, EnvelopeBuilder, FrameHead, TAG_LEN};
-use xenvelope_switch::table::{CHANNEL_VF, Entry, EntryFlags};
+use xenvelope_switch::envelope::{DeliverHead, EnvelopeBuilder, FrameHead, TAG_LEN};
+use xenvelope_switch::table::Entry;
 
 use crate::counters::DropReason;
 use crate::interface::Frontend;
 use crate::peers::Staged;
-use crate::route::way_of;
+use crate::transmit::Run;
 
 /// Bytes that are inspected on a path with L3 or L4 rules, and travel inside the envelope there.
 const INSPECTED: usize = 64;
 
 /// The envelope that is being filled.
+#[derive(Clone, Copy)]
 pub(crate) struct OpenEnvelope {
-    builder: EnvelopeBuilder,
-    peer: Peer,
-    channel: u16,
+    pub run: Run,
     head: DeliverHead,
-    addresses: Addresses,
     /// A done rides along.
     tells: bool,
+    /// Frames in it are granted.
+    granted: bool,
 }
 
 impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
-    /// Puts a frame into an envelope to `entry`'s peer.
+    /// Puts a frame into an envelope to the peer of its run.
     pub(super) fn envelope(
         &mut self,
-        mut staged: Staged<H::Buf>,
-        header: &EthernetHeader,
-        entry: Entry,
-        channel: u16,
+        staged: Staged<H::Buf>,
+        ether_type: u16,
+        run: &Run,
         now: Instant,
     ) {
-        let payload = staged.frame.start + header.len()..staged.frame.end;
+        let payload = staged.frame.start + run.header_len()..staged.frame.end;
         // A frame of MAX_FRAME bytes has at most 65535 after its header.
         let Ok(total) = u16::try_from(payload.len()) else {
             return self.drop_one(DropReason::Malformed);
         };
-        let frame = FrameHead { ether_type: header.ether_type, total, offload: staged.offload };
-        // On a path that cannot vouch for the source nothing goes inline: it is the granted tag
-        // that a third guest cannot write.
-        let unvouched = entry.flags.contains(EntryFlags::TAGGED) && channel == CHANNEL_VF;
-        let inline = !unvouched && payload.len() <= EnvelopeBuilder::inline_limit();
-        self.show(&staged, way_of(channel), Some(Enclosed { peer: entry.peer, inline }));
-        // Rules that need inspection forbid the card's path, the only one that cannot vouch.
-        let inspect = entry.flags.contains(EntryFlags::INSPECT) && !unvouched;
-        let inspected = if inspect { payload.len().min(INSPECTED) } else { 0 };
-        let tagged = unvouched || !(inspect || self.is_driver_domain(entry.peer));
-        // The tag goes over the end of the Ethernet header, which travels in the envelope.
-        let tag = if tagged { TAG_LEN } else { 0 };
-        let Some(start) = (payload.start + inspected).checked_sub(tag) else {
-            // Not where frames belong in a buffer: there is no room in front.
-            return self.drop_one(DropReason::Malformed);
+        let frame = FrameHead { ether_type, total, offload: staged.offload };
+        let inline = !run.unvouched && payload.len() <= EnvelopeBuilder::inline_limit();
+        self.show(&staged, || run.travel(inline));
+        let put = if inline {
+            self.put_inline(staged, frame, payload, run, now)
+        } else {
+            self.put_granted(staged, frame, payload, run, now)
         };
-        let used = start..payload.end;
-        let pages = if inline { 0 } else { pages_touched(&used) };
-        let in_envelope = if inline { payload.len() } else { inspected };
-        let addresses =
-            Addresses { destination: header.destination, source: header.source, tci: header.tci };
-        let fits = self.open.as_ref().is_some_and(|open| {
-            open.peer == entry.peer
-                && open.channel == channel
-                && open.addresses == addresses
-                && open.head.tagged == tagged
-                && open.builder.room_for(pages, in_envelope, &staged.offload)
-        });
-        if !fits {
+        if let Err(reason) = put {
+            self.drop_one(reason);
+        }
+    }
+
+    /// All of a frame into the envelope.
+    fn put_inline(
+        &mut self,
+        staged: Staged<H::Buf>,
+        frame: FrameHead,
+        payload: Range<usize>,
+        run: &Run,
+        now: Instant,
+    ) -> Result<(), DropReason> {
+        let bytes = staged.buffer.stack_bytes().get(payload).ok_or(DropReason::Malformed)?;
+        let open = self.open.as_ref().is_some_and(|open| open.run.number == run.number);
+        if !open || self.builder.push_inline(frame, bytes).is_err() {
             self.seal(now);
-            if let Err(reason) = self.open_envelope(entry.peer, channel, addresses, tagged) {
-                return self.drop_one(reason);
-            }
+            self.open_envelope(run)?;
+            self.builder.push_inline(frame, bytes).map_err(|_| DropReason::Malformed)?;
         }
-        let Some(open) = &mut self.open else { return };
-        if inline {
-            let mut bytes = [0; xenvelope_switch::envelope::MAX_ENVELOPE];
-            let bytes = &mut bytes[..payload.len()];
-            staged.buffer.get(payload.start, bytes);
-            if open.builder.push_inline(frame, bytes).is_err() {
-                return self.drop_one(DropReason::Malformed);
-            }
-            self.counters.inlined_frames += 1;
-            self.counters.inlined_bytes += staged.frame.len() as u64;
-            return;
-        }
+        self.counters.inlined_frames += 1;
+        self.counters.inlined_bytes += staged.frame.len() as u64;
+        self.warm.keep(staged.buffer);
+        Ok(())
+    }
+
+    /// A frame that is granted, perhaps but for its headers.
+    fn put_granted(
+        &mut self,
+        mut staged: Staged<H::Buf>,
+        frame: FrameHead,
+        payload: Range<usize>,
+        run: &Run,
+        now: Instant,
+    ) -> Result<(), DropReason> {
+        let peer = run.entry.peer;
+        let inspected = if run.inspect { payload.len().min(INSPECTED) } else { 0 };
+        // The tag goes over the end of the Ethernet header, which travels in the envelope.
+        let tag = if run.tagged { TAG_LEN } else { 0 };
+        // Where frames do not begin that far into their buffer, there is no room in front.
+        let start = (payload.start + inspected).checked_sub(tag).ok_or(DropReason::Malformed)?;
+        let used = start..payload.end;
+        let head = self.make_room(run, pages_touched(&used), inspected, &staged.offload, now)?;
         let mut headers = [0; INSPECTED];
         let headers = &mut headers[..inspected];
         staged.buffer.get(payload.start, headers);
-        if tagged {
-            staged.buffer.put(used.start, &open.head.tag().to_bytes());
+        if run.tagged {
+            staged.buffer.put(used.start, &head.tag().to_bytes());
         }
-        let (sequence, key) = (open.head.sequence, open.head.nonce);
-        if self.peers.of(&self.host, entry.peer).cost() >= self.config.peer_quota {
-            return self.drop_one(DropReason::PeerFull);
+        if self.peers.of(&self.host, peer).cost() >= self.config.peer_quota {
+            return Err(DropReason::PeerFull);
         }
-        let granted = if self.keyed_for(entry.peer) {
+        let granted = if self.keyed_for(peer) {
             // Nobody but us can tell an envelope's nonce before it is sent.
-            self.host.grant_keyed(staged.buffer, key, used).map_err(drop)
+            self.host.grant_keyed(staged.buffer, head.nonce, used).map_err(drop)
         } else {
-            self.host.grant(staged.buffer, entry.peer, used, Access::Read).map_err(drop)
+            self.host.grant(staged.buffer, peer, used, Access::Read).map_err(drop)
         };
-        let Ok(out) = granted else { return self.drop_one(DropReason::GrantFailed) };
-        if self.changed(&entry, header.vid()) {
-            // Between look-up and grant the destination became somebody else: rule 1.
-            self.counters.changed_underway += 1;
-            let peer = self.peers.of(&self.host, entry.peer);
-            peer.take_back(&self.host, out, &mut self.counters);
-            return self.drop_one(DropReason::NoPath);
-        }
-        let Some(open) = &mut self.open else { return };
+        let out = granted.map_err(|()| DropReason::GrantFailed)?;
         let segments = self.host.segments(&out);
         let pushed = if inspected > 0 {
-            open.builder.push_granted_with_headers(frame, headers, segments)
+            self.builder.push_granted_with_headers(frame, headers, segments)
         } else {
-            open.builder.push_granted(frame, segments)
+            self.builder.push_granted(frame, segments)
         };
-        let peer = self.peers.of(&self.host, entry.peer);
+        let state = self.peers.of(&self.host, peer);
         if pushed.is_err() {
-            peer.take_back(&self.host, out, &mut self.counters);
-            return self.drop_one(DropReason::Malformed);
+            state.take_back(&self.host, out, &mut self.counters);
+            return Err(DropReason::Malformed);
         }
-        peer.send.keep(sequence, out, now);
+        state.send.keep(head.sequence, out, now);
+        if let Some(open) = &mut self.open {
+            open.granted = true;
+        }
         self.counters.granted_frames += 1;
         // What travels in the envelope is not copied: the Ethernet header, inspected bytes.
-        self.counters.inlined_bytes += (header.len() + inspected) as u64;
+        self.counters.inlined_bytes += (payload.start - staged.frame.start + inspected) as u64;
+        Ok(())
+    }
+
+    /// The run of the open envelope.
+    pub(super) fn open_run(&self) -> Option<&Run> {
+        self.open.as_ref().map(|open| &open.run)
+    }
+
+    /// Sees to it that the open envelope takes one more frame of a run. What it says of itself.
+    fn make_room(
+        &mut self,
+        run: &Run,
+        segments: usize,
+        inline: usize,
+        offload: &Offload,
+        now: Instant,
+    ) -> Result<DeliverHead, DropReason> {
+        if let Some(open) = &self.open
+            && open.run.number == run.number
+            && self.builder.room_for(segments, inline, offload)
+        {
+            return Ok(open.head);
+        }
+        self.seal(now);
+        self.open_envelope(run)
     }
 
     /// Whether what is granted to `peer` is the driver domain's to copy.
@@ -158,16 +183,11 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
         !table.is_some_and(|table| table.reader.still_leads_to(entry.peer, entry.mac, vid))
     }
 
-    pub(super) fn open_envelope(
-        &mut self,
-        peer: Peer,
-        channel: u16,
-        addresses: Addresses,
-        tagged: bool,
-    ) -> Result<(), DropReason> {
-        if !self.room(channel) {
+    fn open_envelope(&mut self, run: &Run) -> Result<DeliverHead, DropReason> {
+        if !self.room(run.channel) {
             return Err(DropReason::PathFull);
         }
+        let peer = run.entry.peer;
         let quota = self.config.peer_quota;
         let state = self.peers.of(&self.host, peer);
         if state.closed {
@@ -182,45 +202,53 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
             epoch: state.send.epoch(),
             sequence,
             nonce: state.send.nonce(sequence),
-            tagged,
+            tagged: run.tagged,
             want_done: cost > quota / 2 || state.send.half_full(),
         };
         // What the peer may be waiting for rides along.
         let done = state.to_tell();
-        let tells = done.is_some();
-        let mut builder = EnvelopeBuilder::deliver(addresses, head, done);
+        self.builder.deliver_next(run.addresses, head, done);
         if self.keyed_for(peer) {
-            builder.mark(Mechanism::Keyed);
+            self.builder.mark(Mechanism::Keyed);
         }
-        self.open = Some(OpenEnvelope { builder, peer, channel, head, addresses, tells });
-        Ok(())
+        self.open = Some(OpenEnvelope { run: *run, head, tells: done.is_some(), granted: false });
+        Ok(head)
     }
 
-    /// Finishes the open envelope and puts it on its way.
+    /// Finishes the open envelope and puts it on its way. Nobody has seen it before: when its
+    /// destination has become somebody else since the look-up, all that was granted in it is taken
+    /// back (rule 1).
     pub(super) fn seal(&mut self, now: Instant) {
-        let Some(mut open) = self.open.take() else {
+        let Some(open) = self.open.take() else {
             return;
         };
-        let frames = open.builder.frames() as u64;
+        let frames = self.builder.frames() as u64;
         if frames == 0 {
             return;
         }
-        let pushed = self.push(open.channel, open.builder.finish());
+        let entry = &open.run.entry;
+        let changed = open.granted && self.changed(entry, open.run.addresses.vid());
+        let pushed = !changed && self.push_built(open.run.channel);
         let Self { host, peers, counters, .. } = self;
-        let peer = peers.of(host, open.peer);
+        let peer = peers.of(host, entry.peer);
         peer.used_at = now;
         if pushed {
             peer.send.sent();
             counters.envelopes_sent += 1;
-            counters.sent_by.envelope(open.channel, frames);
+            counters.sent_by.envelope(open.run.channel, frames);
             if open.tells {
                 peer.told();
             }
-        } else {
-            while let Some(out) = peer.send.unsent(open.head.sequence) {
-                peer.take_back(host, out, counters);
-            }
-            counters.drop_frames(DropReason::PathFull, frames);
+            return;
         }
+        while let Some(out) = peer.send.unsent(open.head.sequence) {
+            peer.take_back(host, out, counters);
+        }
+        if changed {
+            counters.changed_underway += frames;
+            self.run = None;
+        }
+        let reason = if changed { DropReason::NoPath } else { DropReason::PathFull };
+        self.counters.drop_frames(reason, frames);
     }
 }

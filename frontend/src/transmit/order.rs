@@ -70,6 +70,9 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
         route: &Route,
         now: Instant,
     ) -> Option<Staged<H::Buf>> {
+        if self.is_settled(header, route) {
+            return Some(staged);
+        }
         let peer = self.flow_of(header, route);
         let may_go = self.flow(peer).held.is_empty()
             && !self.is_behind_default(peer, header)
@@ -78,6 +81,8 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
         if may_go {
             flow.path = Some(route.path);
             flow.drained_at = None;
+            let entry = route.entry.filter(|entry| peer == Some(entry.peer));
+            self.settled = entry.map(|entry| (header.destination, header.vid(), entry.peer));
             return Some(staged);
         }
         if flow.held.len() >= HELD {
@@ -87,6 +92,23 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
         flow.held_since.get_or_insert(now);
         flow.held.push_back(staged);
         None
+    }
+
+    /// Whether there is nothing to find out: the last frame went to the same peer at the same
+    /// address, its flow still goes this way, and nobody waits.
+    fn is_settled(&mut self, header: &EthernetHeader, route: &Route) -> bool {
+        let Some(entry) = route.entry else { return false };
+        if self.settled != Some((header.destination, header.vid(), entry.peer))
+            || !self.default_flow.held.is_empty()
+        {
+            return false;
+        }
+        let flow = self.flow(Some(entry.peer));
+        let settled = flow.held.is_empty() && flow.path == Some(route.path);
+        if settled {
+            flow.drained_at = None;
+        }
+        settled
     }
 
     /// Whose flow a frame belongs to; `None` is the default route's.
@@ -105,6 +127,7 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
                     None
                 }
                 _ => {
+                    self.settled = None;
                     self.last_peer.insert(address, entry.peer);
                     Some(entry.peer)
                 }
@@ -189,6 +212,9 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
 
     /// Sends what was held back, for flows whose older route has drained or took too long.
     pub(super) fn release_held(&mut self, now: Instant) {
+        if !self.holding() {
+            return;
+        }
         // The default route's first: others may wait for what is held with it.
         let default = (!self.default_flow.held.is_empty()).then_some(None);
         let peers = self.peers.iter_mut().filter(|(_, peer)| !peer.flow.held.is_empty());

@@ -9,7 +9,8 @@ use xenvelope_switch::table::{CHANNEL_DRIVER_DOMAIN, CHANNEL_VF};
 
 use crate::connect::PINNED;
 use crate::counters::DropReason;
-use crate::interface::Frontend;
+use crate::direct::Direct;
+use crate::interface::{DriverDomain, Frontend};
 use crate::netfront::Finished;
 use crate::peers::{Path, Staged};
 use crate::transmit::{FRAME_AT, header_of};
@@ -23,30 +24,21 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
         self.channel(channel).is_some_and(|channel| channel.room().is_ok_and(|room| room > 0))
     }
 
+    /// Puts the envelope that was built on a channel.
+    pub(super) fn push_built(&mut self, number: u16) -> bool {
+        let Self { builder, host, vf, driver, direct, .. } = self;
+        push(host, vf.as_ref(), driver, direct, number, builder.finish())
+    }
+
     /// Puts an envelope on a channel.
     pub(super) fn push(&mut self, number: u16, envelope: &[u8]) -> bool {
-        if number == CHANNEL_VF {
-            let Some(vf) = &self.vf else { return false };
-            let Ok(mut buffer) = self.host.take(None, envelope.len()) else {
-                return false;
-            };
-            buffer.put(0, envelope);
-            return vf.send(buffer, 0..envelope.len(), Offload::default()).is_ok();
-        }
-        let pushed = self.channel(number).is_some_and(|channel| channel.push(envelope).is_ok());
-        if pushed {
-            let direction = Direction::Out;
-            self.host.observe(|| Sight::Envelope { direction, bytes: envelope });
-        }
-        pushed
+        let Self { host, vf, driver, direct, .. } = self;
+        push(host, vf.as_ref(), driver, direct, number, envelope)
     }
 
     /// The envelope channel of a number that is not the VF's.
     pub(super) fn channel(&mut self, number: u16) -> Option<&mut EnvelopeChannel<H::Pages>> {
-        if number == CHANNEL_DRIVER_DOMAIN {
-            return self.driver.as_mut()?.envelopes.as_mut();
-        }
-        self.direct.iter_mut().find(|direct| direct.number == number)?.channel.as_mut()
+        channel(&mut self.driver, &mut self.direct, number)
     }
 
     pub(super) fn by_vf(&mut self, staged: Staged<H::Buf>) {
@@ -189,4 +181,39 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
             vf.kick();
         }
     }
+}
+
+fn channel<'a, H: Hypervisor>(
+    driver: &'a mut Option<DriverDomain<H>>,
+    direct: &'a mut [Direct<H>],
+    number: u16,
+) -> Option<&'a mut EnvelopeChannel<H::Pages>> {
+    if number == CHANNEL_DRIVER_DOMAIN {
+        return driver.as_mut()?.envelopes.as_mut();
+    }
+    direct.iter_mut().find(|direct| direct.number == number)?.channel.as_mut()
+}
+
+fn push<H: Hypervisor, N: NicPort<Buf = H::Buf>>(
+    host: &H,
+    vf: Option<&N>,
+    driver: &mut Option<DriverDomain<H>>,
+    direct: &mut [Direct<H>],
+    number: u16,
+    envelope: &[u8],
+) -> bool {
+    if number == CHANNEL_VF {
+        let Some(vf) = vf else { return false };
+        let Ok(mut buffer) = host.take(None, envelope.len()) else {
+            return false;
+        };
+        buffer.put(0, envelope);
+        return vf.send(buffer, 0..envelope.len(), Offload::default()).is_ok();
+    }
+    let pushed = channel(driver, direct, number).is_some_and(|to| to.push(envelope).is_ok());
+    if pushed {
+        let direction = Direction::Out;
+        host.observe(|| Sight::Envelope { direction, bytes: envelope });
+    }
+    pushed
 }

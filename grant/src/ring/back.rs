@@ -77,6 +77,28 @@ where
         request
     }
 
+    /// As [`Back::pop`], of a request that says itself how long it is: the first `head` bytes, and
+    /// then as many in all as `length` makes of them. Each byte is read once; what is behind them
+    /// stays as it was in `request`. How many there are.
+    ///
+    /// # Panics
+    /// If `head` is not a multiple of 8, or more than a request.
+    pub fn pop_bytes(
+        &mut self,
+        request: &mut Req,
+        head: usize,
+        length: impl FnOnce(&[u8]) -> usize,
+    ) -> usize {
+        let at = self.layout.slot(self.req_cons);
+        let (first, rest) = request.as_mut_bytes().split_at_mut(head);
+        self.words.copy_out(at, first);
+        let length = length(first).min(head + rest.len());
+        let more = length.saturating_sub(head).next_multiple_of(8).min(rest.len());
+        self.words.copy_out(at + head, &mut rest[..more]);
+        self.req_cons = self.req_cons.wrapping_add(1);
+        length
+    }
+
     /// The request that [`Back::pop`] takes next, left where it is. What decides something must
     /// be decided by one copy: use this only where the request is not used afterwards.
     pub fn peek(&self) -> Req {

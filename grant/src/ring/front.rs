@@ -116,6 +116,30 @@ where
         Ok(())
     }
 
+    /// Puts in a request that says itself how long it is: what is behind it in the slot stays as it
+    /// was, which is what the peer has seen before. Of the last word the rest is zeros.
+    ///
+    /// # Panics
+    /// If it is longer than a slot.
+    pub fn push_bytes(&mut self, request: &[u8]) -> Result<(), RingFull> {
+        assert!(request.len() <= size_of::<Req>(), "a request of {} bytes", request.len());
+        if self.free() == 0 {
+            return Err(RingFull);
+        }
+        let (words, rest) = request.as_chunks::<8>();
+        let at = self.layout.slot(self.req_prod);
+        self.words.copy_in(at, words.as_flattened());
+        if !rest.is_empty() {
+            let mut last = [0; 8];
+            last[..rest.len()].copy_from_slice(rest);
+            // A slot is a whole number of words: they are aligned for that.
+            let left = (size_of::<Req>() - 8 * words.len()).min(last.len());
+            self.words.copy_in(at + 8 * words.len(), &last[..left]);
+        }
+        self.req_prod = self.req_prod.wrapping_add(1);
+        Ok(())
+    }
+
     /// Publishes all requests since the last time. Whether the back wants an event.
     #[must_use = "the back sleeps until it gets the event that it asked for"]
     pub fn publish(&mut self) -> bool {

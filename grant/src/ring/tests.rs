@@ -265,3 +265,42 @@ fn notify_arithmetic_is_right_at_the_wrap() {
     assert!(!wants_event(u32::MAX, u32::MAX, 1));
     assert!(wants_event(u32::MAX, u32::MAX - 1, u32::MAX));
 }
+
+/// A slot of which only the beginning may count.
+type Long = [u8; 64];
+
+const LONG: RingLayout = RingLayout::own_lines::<Long>(2);
+
+#[test]
+fn a_request_that_says_its_length_comes_out_as_long_as_it_went_in() {
+    for length in 1..=64 {
+        let page = HeapWords::new(2 * 4096);
+        let mut front = Front::<_, Long, ()>::new(&page, LONG);
+        let mut back = Back::<_, Long, ()>::attach(&page, LONG);
+        let request: Vec<u8> = (length..).take(length.into()).collect();
+        front.push_bytes(&request).unwrap();
+        assert_eq!(back.pending(), Ok(0), "not published yet");
+        let _ = front.publish();
+        assert_eq!(back.pending(), Ok(1));
+        let mut got = [0xEE; 64];
+        let said = back.pop_bytes(&mut got, 8, |first| usize::from(first[0]));
+        assert_eq!((said, &got[..said]), (request.len(), &request[..]));
+        let words = said.next_multiple_of(8);
+        assert!(got[said..words].iter().all(|byte| *byte == 0), "of the last word: {got:?}");
+        assert!(got[words..].iter().all(|byte| *byte == 0xEE), "not looked at: {got:?}");
+    }
+}
+
+#[test]
+fn a_request_that_says_too_much_is_no_longer_than_its_slot() {
+    let page = HeapWords::new(2 * 4096);
+    let mut front = Front::<_, Long, ()>::new(&page, LONG);
+    let mut back = Back::<_, Long, ()>::attach(&page, LONG);
+    front.push_bytes(&[200; 64]).unwrap();
+    front.push_bytes(&[1; 64]).unwrap();
+    let _ = front.publish();
+    let mut got = [0; 64];
+    assert_eq!(back.pop_bytes(&mut got, 8, |first| usize::from(first[0])), 64);
+    assert_eq!(got, [200; 64]);
+    assert_eq!(back.pop(), [1; 64], "the next one is where it was");
+}

@@ -38,6 +38,10 @@ pub const MAX_SEGMENTS: usize = 17;
 pub trait Buffer {
     /// How many bytes there are: a multiple of [`PAGE_SIZE`].
     fn capacity(&self) -> usize;
+    /// Whether no other domain can read the pages, so that anything may be put into them. Not so
+    /// where what was granted once stays granted: such a buffer is for the same peer only, and who
+    /// has no more use for it drops it.
+    fn is_private(&self) -> bool;
     /// The bytes, for the network stack that sent or receives the frame.
     fn stack_bytes(&self) -> &[u8];
     /// The bytes, for the network stack that builds the frame.

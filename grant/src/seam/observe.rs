@@ -59,7 +59,7 @@ pub enum Sight<'a> {
     Envelope {
         /// Whether we sent it.
         direction: Direction,
-        /// Its bytes; perhaps more than it says that it has.
+        /// Its bytes: as many as it says that it has, with its padding.
         bytes: &'a [u8],
     },
 }

@@ -20,6 +20,9 @@ pub trait Atomics {
     fn u32(&self, at: usize) -> &AtomicU32;
     /// 64 bits.
     fn u64(&self, at: usize) -> &AtomicU64;
+    /// Words of 64 bits that lie one after the other: `count` of them, or fewer, but not none, if
+    /// the memory is not contiguous. `count` is not 0.
+    fn u64s(&self, at: usize, count: usize) -> &[AtomicU64];
 }
 
 /// [`Atomics`] as [`Words`]: the only way to them, so that no store gets by the check. Copies are
@@ -80,9 +83,10 @@ impl<A: Atomics> Words for AtomicWords<A> {
         let mut rest = out;
         while !rest.is_empty() {
             if at.is_multiple_of(8) && rest.len() >= 8 {
-                let (word, tail) = rest.split_at_mut(8);
-                word.copy_from_slice(&self.0.u64(at).load(Ordering::Relaxed).to_ne_bytes());
-                (at, rest) = (at + 8, tail);
+                let words = self.0.u64s(at, rest.len() / 8);
+                let (run, tail) = rest.split_at_mut(8 * words.len());
+                load_words(words, run.as_chunks_mut().0);
+                (at, rest) = (at + run.len(), tail);
             } else {
                 let (word, tail) = rest.split_at_mut(4);
                 word.copy_from_slice(&self.0.u32(at).load(Ordering::Relaxed).to_ne_bytes());
@@ -96,11 +100,11 @@ impl<A: Atomics> Words for AtomicWords<A> {
         let mut at = at;
         let mut rest = bytes;
         while !rest.is_empty() {
-            if let Some((word, tail)) = rest.split_first_chunk::<8>()
-                && at.is_multiple_of(8)
-            {
-                self.0.u64(at).store(u64::from_ne_bytes(*word), Ordering::Relaxed);
-                (at, rest) = (at + 8, tail);
+            if at.is_multiple_of(8) && rest.len() >= 8 {
+                let words = self.0.u64s(at, rest.len() / 8);
+                let (run, tail) = rest.split_at(8 * words.len());
+                store_words(words, run.as_chunks().0);
+                (at, rest) = (at + run.len(), tail);
             } else if let Some((word, tail)) = rest.split_first_chunk::<4>() {
                 self.0.u32(at).store(u32::from_ne_bytes(*word), Ordering::Relaxed);
                 (at, rest) = (at + 4, tail);
@@ -112,5 +116,35 @@ impl<A: Atomics> Words for AtomicWords<A> {
     }
     fn read_barrier(&self) {
         fence(Ordering::Acquire);
+    }
+}
+
+/// Words that are copied with one look at where the end is: compilers leave loops over atomics as
+/// they are written.
+const AT_ONCE: usize = 4;
+
+fn load_words(from: &[AtomicU64], to: &mut [[u8; 8]]) {
+    let load = |word: &AtomicU64| word.load(Ordering::Relaxed).to_ne_bytes();
+    let (blocks, rest) = from.as_chunks::<AT_ONCE>();
+    let (to_blocks, to_rest) = to.as_chunks_mut::<AT_ONCE>();
+    for (to, from) in to_blocks.iter_mut().zip(blocks) {
+        *to = from.each_ref().map(load);
+    }
+    for (to, from) in to_rest.iter_mut().zip(rest) {
+        *to = load(from);
+    }
+}
+
+fn store_words(to: &[AtomicU64], from: &[[u8; 8]]) {
+    let store = |word: &AtomicU64, bytes| word.store(u64::from_ne_bytes(bytes), Ordering::Relaxed);
+    let (blocks, rest) = to.as_chunks::<AT_ONCE>();
+    let (from_blocks, from_rest) = from.as_chunks::<AT_ONCE>();
+    for (to, from) in blocks.iter().zip(from_blocks) {
+        for index in 0..AT_ONCE {
+            store(&to[index], from[index]);
+        }
+    }
+    for (to, from) in rest.iter().zip(from_rest) {
+        store(to, *from);
     }
 }

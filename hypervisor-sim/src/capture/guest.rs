@@ -4,7 +4,6 @@ use std::net::Ipv4Addr;
 
 use xenvelope_grant::seam::{Direction, Host, Sight, Travel, Way};
 use xenvelope_switch::MacAddress;
-use xenvelope_switch::envelope::MAX_ENVELOPE;
 
 use super::{Recorder, Tap};
 use crate::machine::Domain;
@@ -48,7 +47,7 @@ impl GuestTap {
                 self.stack.capture(direction, bytes, || Some(self.route(direction, &travel)));
             }
             Sight::Envelope { direction, bytes } => {
-                let envelope = bytes.get(..length(bytes)).unwrap_or(bytes);
+                let envelope = bytes;
                 self.channel.capture(direction, envelope, || None);
             }
         }
@@ -71,17 +70,5 @@ impl GuestTap {
         let other = self.stack.name(enclosed.peer.domid);
         let how = if enclosed.inline { "inline" } else { "granted" };
         format!("{route} {towards} {other}, {how}")
-    }
-}
-
-/// How long the envelope in a slot of a channel is, with its padding: by what it says of itself,
-/// if that can be; otherwise the whole slot.
-fn length(slot: &[u8]) -> usize {
-    let word = |at: usize| slot.get(at..at + 2).map(|bytes| [bytes[0], bytes[1]]);
-    let header = if word(12) == Some([0x81, 0]) { 18 } else { 14 };
-    let said = word(header + 2).map(|bytes| header + usize::from(u16::from_le_bytes(bytes)));
-    match said {
-        Some(length) if length <= MAX_ENVELOPE => length.max(60).min(slot.len()),
-        _ => slot.len(),
     }
 }

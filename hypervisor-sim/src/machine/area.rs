@@ -8,7 +8,6 @@ use xenvelope_grant::entry::Extent;
 use xenvelope_grant::seam::{Access, NoBuffer, Pinned, ReceiveArea};
 use xenvelope_grant::{DomId, GrantError, Gref, PAGE_SIZE};
 
-use super::counters::add;
 use super::guest::Guest;
 use crate::memory::PageRun;
 
@@ -94,7 +93,6 @@ impl ReceiveArea for PageArea {
             return false;
         };
         source.copy_to(0, target, 0, len);
-        add(&self.guest.counters.inlined_bytes, len as u64);
         true
     }
 
@@ -104,7 +102,6 @@ impl ReceiveArea for PageArea {
             return false;
         };
         out.copy_from_slice(bytes);
-        add(&self.guest.counters.inlined_bytes, out.len() as u64);
         true
     }
 }

@@ -3,10 +3,9 @@
 use std::fmt;
 use std::sync::Arc;
 
-use xenvelope_grant::PAGE_SIZE;
 use xenvelope_grant::seam::Buffer;
+use xenvelope_grant::{Gref, PAGE_SIZE};
 
-use super::counters::add;
 use super::guest::Guest;
 use crate::memory::PageRun;
 
@@ -16,11 +15,26 @@ pub struct FrameBuffer {
     /// Always there, except while it is being dropped or buried.
     run: Option<PageRun>,
     guest: Arc<Guest>,
+    /// A reference that it was granted by, revoked, for the next time: most buffers have one page
+    /// and are granted again and again.
+    gref: Option<Gref>,
 }
 
 impl FrameBuffer {
     pub(crate) fn new(run: PageRun, guest: Arc<Guest>) -> FrameBuffer {
-        FrameBuffer { run: Some(run), guest }
+        FrameBuffer { run: Some(run), guest, gref: None }
+    }
+
+    /// The reference that it has kept.
+    pub(crate) fn take_ref(&mut self) -> Option<Gref> {
+        self.gref.take()
+    }
+
+    /// Keeps a reference whose entry is revoked.
+    pub(crate) fn keep_ref(&mut self, gref: Gref) {
+        if let Some(other) = self.gref.replace(gref) {
+            self.guest.give_back_refs([other]);
+        }
     }
 
     pub(crate) fn run(&self) -> &PageRun {
@@ -36,7 +50,7 @@ impl FrameBuffer {
     }
 
     /// Puts the pages where they wait for their peer to let go of `refs`.
-    pub(crate) fn bury(mut self, refs: Vec<xenvelope_grant::Gref>) {
+    pub(crate) fn bury(mut self, refs: Vec<Gref>) {
         if let Some(run) = self.run.take() {
             self.guest.bury(run, refs);
         }
@@ -53,6 +67,9 @@ impl Drop for FrameBuffer {
         if let Some(run) = self.run.take() {
             self.guest.give_back(run);
         }
+        if let Some(gref) = self.gref.take() {
+            self.guest.give_back_refs([gref]);
+        }
     }
 }
 
@@ -66,6 +83,10 @@ impl Buffer for FrameBuffer {
     fn capacity(&self) -> usize {
         self.run().pages() * PAGE_SIZE
     }
+    /// Always: a grant is revoked before its buffer comes back.
+    fn is_private(&self) -> bool {
+        true
+    }
     fn stack_bytes(&self) -> &[u8] {
         self.run().bytes()
     }
@@ -74,10 +95,8 @@ impl Buffer for FrameBuffer {
     }
     fn get(&self, at: usize, out: &mut [u8]) {
         out.copy_from_slice(&self.run().bytes()[at..][..out.len()]);
-        add(&self.guest.counters.inlined_bytes, out.len() as u64);
     }
     fn put(&mut self, at: usize, bytes: &[u8]) {
         self.run_mut().bytes_mut()[at..][..bytes.len()].copy_from_slice(bytes);
-        add(&self.guest.counters.inlined_bytes, bytes.len() as u64);
     }
 }

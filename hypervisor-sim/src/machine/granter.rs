@@ -31,11 +31,15 @@ pub struct GrantedBuffer {
 impl GrantedBuffer {
     /// Revokes what is left; the buffer if that was all.
     fn close(&mut self) -> Option<FrameBuffer> {
-        let buffer = self.buffer.take()?;
+        let mut buffer = self.buffer.take()?;
         self.revoke_live(buffer.guest());
         if self.live == 0 {
-            let refs = self.segments.iter().map(|segment| segment.gref);
-            buffer.guest().give_back_refs(refs);
+            match &self.segments[..] {
+                [segment] => buffer.keep_ref(segment.gref),
+                segments => {
+                    buffer.guest().give_back_refs(segments.iter().map(|segment| segment.gref));
+                }
+            }
             return Some(buffer);
         }
         self.buffer = Some(buffer);
@@ -182,7 +186,11 @@ impl Domain {
         }
         let mut refs = [Gref(0); MAX_SEGMENTS];
         let refs = &mut refs[..pages.len()];
-        if let Err(cause) = guest.take_refs(refs) {
+        let kept =
+            if let [only] = refs { buffer.take_ref().map(|gref| *only = gref) } else { None };
+        if kept.is_none()
+            && let Err(cause) = guest.take_refs(refs)
+        {
             return Err(Refused { cause, buffer });
         }
         let sub_page = access == Access::Read && guest.has_sub_pages();

@@ -11,7 +11,7 @@ use xenvelope_grant::seam::Access;
 use xenvelope_grant::table::GrantTable;
 use xenvelope_grant::{DomId, GrantError, Gref, Words};
 
-use super::counters::{Counters, add};
+use super::counters::{Counters, count};
 use super::grant_check::KEY;
 use super::lock;
 use super::pool::Pool;
@@ -122,7 +122,7 @@ impl Guest {
     /// # Panics
     /// If the table's version cannot express the extent, which callers ask for beforehand.
     pub(crate) fn grant(&self, gref: Gref, to: DomId, extent: Extent, access: Access) {
-        add(&self.counters.grants, 1);
+        count(&self.counters.grants, 1);
         let granted = self.table.grant(gref, to, extent, access);
         granted.expect("a reference of our table, and an extent of its version");
     }
@@ -131,7 +131,7 @@ impl Guest {
     /// table has no such entries.
     pub(crate) fn grant_keyed(&self, gref: Gref, key: u64, extent: Extent) -> bool {
         let Some(keys) = &self.keys else { return false };
-        add(&self.counters.grants, 1);
+        count(&self.counters.grants, 1);
         // Before the flags that make the entry valid, as all of it.
         keys.store_u64(gref.0 as usize * KEY, key, Relaxed);
         self.table.grant_keyed(gref, extent).is_ok()
@@ -139,7 +139,7 @@ impl Guest {
 
     /// Takes one entry back; `false` while it is in use.
     pub(crate) fn revoke(&self, gref: Gref) -> bool {
-        add(&self.counters.revokes, 1);
+        count(&self.counters.revokes, 1);
         self.table.revoke(gref).is_ok()
     }
 

@@ -44,22 +44,24 @@ struct RawHeadFields {
     nonce: u64,
 }
 
+impl Default for EnvelopeBuilder {
+    /// Room for an envelope: see [`EnvelopeBuilder::deliver_next`].
+    fn default() -> Self {
+        let head = RawHeadFields::without_frames(KIND_DELIVER, 0);
+        EnvelopeBuilder { bytes: [0; MAX_ENVELOPE], len: 0, header: 0, head }
+    }
+}
+
 impl EnvelopeBuilder {
     /// An envelope that carries frames, and perhaps a done for those that came the other way.
     /// It needs at least one frame.
     pub fn deliver(addresses: Addresses, head: DeliverHead, done: Option<Done>) -> EnvelopeBuilder {
-        let mut flags = EnvelopeFlags::empty();
-        flags.set(EnvelopeFlags::TAGGED, head.tagged);
-        flags.set(EnvelopeFlags::WANT_DONE, head.want_done);
-        let fields = RawHeadFields {
-            kind: KIND_DELIVER,
-            frames: 0,
-            flags,
-            epoch: head.epoch,
-            sequence: head.sequence,
-            nonce: head.nonce,
-        };
-        EnvelopeBuilder::new(addresses, fields, done)
+        EnvelopeBuilder::new(addresses, RawHeadFields::of(head), done)
+    }
+
+    /// As [`EnvelopeBuilder::deliver`], in the place of an envelope that is not needed any more.
+    pub fn deliver_next(&mut self, addresses: Addresses, head: DeliverHead, done: Option<Done>) {
+        self.begin(addresses, RawHeadFields::of(head), done);
     }
 
     /// An envelope that only says what is done. `epoch` is our own with this peer.
@@ -74,14 +76,20 @@ impl EnvelopeBuilder {
     }
 
     fn new(addresses: Addresses, head: RawHeadFields, done: Option<Done>) -> EnvelopeBuilder {
+        let mut builder = EnvelopeBuilder::default();
+        builder.begin(addresses, head, done);
+        builder
+    }
+
+    fn begin(&mut self, addresses: Addresses, head: RawHeadFields, done: Option<Done>) {
         let Addresses { destination, source, tci } = addresses;
         let ethernet = EthernetHeader { destination, source, tci, ether_type: ETHER_TYPE };
-        let mut bytes = [0; MAX_ENVELOPE];
-        let header = ethernet.write(&mut bytes);
-        let mut builder = EnvelopeBuilder { bytes, len: header + HEAD_LEN, header, head };
+        self.header = ethernet.write(&mut self.bytes);
+        self.len = self.header + HEAD_LEN;
+        self.head = head;
         if let Some(done) = done {
-            builder.head.flags |= EnvelopeFlags::HAS_DONE;
-            builder.append(
+            self.head.flags |= EnvelopeFlags::HAS_DONE;
+            self.append(
                 RawDone {
                     epoch: U32::new(done.epoch),
                     cumulative: U32::new(done.cumulative),
@@ -91,16 +99,23 @@ impl EnvelopeBuilder {
                 .as_bytes(),
             );
         }
-        builder
     }
 
     /// How many bytes after its Ethernet header a frame may have to be certain to fit inline
-    /// into an envelope of its own: whatever its VLAN and offload, and with a done.
+    /// into an envelope of its own: whatever its VLAN and offload, and with a done. Less than what
+    /// would fit: from here on granting costs both sides less than one more copy by each.
     pub const fn inline_limit() -> usize {
-        MAX_ENVELOPE - TAGGED_LEN - HEAD_LEN - DONE_LEN - RECORD_LEN - OFFLOAD_LEN
+        const LIMIT: usize = 174;
+        const {
+            assert!(
+                LIMIT + TAGGED_LEN + HEAD_LEN + DONE_LEN + RECORD_LEN + OFFLOAD_LEN <= MAX_ENVELOPE
+            );
+        }
+        LIMIT
     }
 
     /// Whether one more frame fits that has so many segments and so many inline bytes.
+    #[inline]
     pub fn room_for(&self, segments: usize, inline: usize, offload: &Offload) -> bool {
         let offload = if needs_block(offload) { OFFLOAD_LEN } else { 0 };
         self.head.kind == KIND_DELIVER
@@ -141,10 +156,12 @@ impl EnvelopeBuilder {
     ///
     /// # Errors
     /// [`EnvelopeFull`] if it does not fit.
+    #[inline]
     pub fn push_inline(&mut self, head: FrameHead, payload: &[u8]) -> Result<(), EnvelopeFull> {
         self.push(head, &[], payload, RecordFlags::empty())
     }
 
+    #[inline]
     fn push(
         &mut self,
         head: FrameHead,
@@ -226,6 +243,7 @@ impl EnvelopeBuilder {
 
     /// The envelope as an Ethernet frame: 60 to [`MAX_ENVELOPE`] bytes. More frames may be added
     /// afterwards, and it be finished again.
+    #[inline]
     pub fn finish(&mut self) -> &[u8] {
         let head = RawHead {
             version: VERSION,
@@ -240,10 +258,14 @@ impl EnvelopeBuilder {
             nonce: U64::new(self.head.nonce),
         };
         self.bytes[self.header..self.header + HEAD_LEN].copy_from_slice(head.as_bytes());
-        // What is beyond `len` was never written: the padding is zeros.
+        if self.len < MIN_FRAME {
+            // What another envelope has left there is nobody's to see.
+            self.bytes[self.len..MIN_FRAME].fill(0);
+        }
         &self.bytes[..self.len.max(MIN_FRAME)]
     }
 
+    #[inline]
     fn append(&mut self, bytes: &[u8]) {
         let end = self.len + bytes.len();
         self.bytes[self.len..end].copy_from_slice(bytes);
@@ -252,6 +274,20 @@ impl EnvelopeBuilder {
 }
 
 impl RawHeadFields {
+    fn of(head: DeliverHead) -> RawHeadFields {
+        let mut flags = EnvelopeFlags::empty();
+        flags.set(EnvelopeFlags::TAGGED, head.tagged);
+        flags.set(EnvelopeFlags::WANT_DONE, head.want_done);
+        RawHeadFields {
+            kind: KIND_DELIVER,
+            frames: 0,
+            flags,
+            epoch: head.epoch,
+            sequence: head.sequence,
+            nonce: head.nonce,
+        }
+    }
+
     fn without_frames(kind: u8, epoch: u32) -> RawHeadFields {
         let flags = EnvelopeFlags::empty();
         RawHeadFields { kind, frames: 0, flags, epoch, sequence: 0, nonce: 0 }

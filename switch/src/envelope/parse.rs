@@ -5,11 +5,11 @@ use xenvelope_grant::seam::Mechanism;
 use zerocopy::FromBytes;
 
 use super::layout::{
-    EnvelopeFlags, KIND_DELIVER, KIND_DONE, KIND_RESET, RawDone, RawHead, VERSION,
+    EnvelopeFlags, HEAD_LEN, KIND_DELIVER, KIND_DONE, KIND_RESET, RawDone, RawHead, VERSION,
 };
 use super::record::{Context, Frames};
-use super::{DeliverHead, Done, ETHER_TYPE, MAX_ENVELOPE};
-use crate::ethernet::{EthernetHeader, FrameError, TPID_CUSTOMER};
+use super::{DeliverHead, Done, ETHER_TYPE, MAX_ENVELOPE, MIN_FRAME};
+use crate::ethernet::{EthernetHeader, FrameError, TAGGED_LEN, TPID_CUSTOMER, UNTAGGED_LEN};
 
 /// Why a frame is not an envelope that can be used. Each is the sender's fault, or somebody's on
 /// the way.
@@ -140,7 +140,7 @@ impl<'a> Envelope<'a> {
     /// How many frames of guests it carries: what is lost if it is.
     pub fn carried(&self) -> u64 {
         match &self.body {
-            Body::Deliver(deliver) => deliver.frames.clone().count() as u64,
+            Body::Deliver(deliver) => deliver.frames.len() as u64,
             Body::Done { .. } | Body::Reset { .. } => 0,
         }
     }
@@ -166,7 +166,7 @@ impl<'a> Envelope<'a> {
         }
         // From here on padding is out of sight.
         let bytes = bytes.get(..usize::from(length)).ok_or(EnvelopeError::Length(length))?;
-        let (raw, rest) = RawHead::read_from_prefix(bytes).map_err(|_| EnvelopeError::Truncated)?;
+        let rest = bytes.get(HEAD_LEN..).ok_or(EnvelopeError::Truncated)?;
         if raw.reserved.get() != 0 {
             return Err(EnvelopeError::Reserved);
         }
@@ -247,6 +247,21 @@ impl From<RawDone> for Done {
             selective: raw.selective.get(),
             nonce: raw.nonce.get(),
         }
+    }
+}
+
+/// How many bytes a frame says that its envelope has, Ethernet header and padding to a whole frame
+/// included: at most [`MAX_ENVELOPE`], and that if it is no envelope. No promise that
+/// [`Envelope::parse`] agrees.
+pub fn claimed_length(frame: &[u8]) -> usize {
+    let tagged = frame.get(12..14) == Some(&TPID_CUSTOMER.to_be_bytes()[..]);
+    let header = if tagged { TAGGED_LEN } else { UNTAGGED_LEN };
+    let length = frame.get(header..).and_then(|rest| RawHead::read_from_prefix(rest).ok());
+    match length {
+        Some((raw, _)) if is_envelope(frame) => {
+            (header + usize::from(raw.length.get())).clamp(MIN_FRAME, MAX_ENVELOPE)
+        }
+        _ => MAX_ENVELOPE,
     }
 }
 

@@ -59,6 +59,8 @@ pub struct Frames<'a> {
     bytes: &'a [u8],
     left: u8,
     context: Context,
+    /// How many had segments when the first was to come.
+    granted: u8,
 }
 
 /// What the records depend on besides their own bytes.
@@ -78,23 +80,43 @@ impl<'a> Frames<'a> {
         context: Context,
     ) -> Result<Frames<'a>, EnvelopeError> {
         let mut rest = bytes;
+        let mut granted = 0;
         for _ in 0..count {
-            let (pieces, behind) = Pieces::split(rest)?;
-            pieces.check(context)?;
-            rest = behind;
+            rest = match Plain::split(rest) {
+                Some((plain, behind)) => {
+                    plain.check()?;
+                    behind
+                }
+                None => {
+                    let (pieces, behind) = Pieces::split(rest)?;
+                    pieces.check(context)?;
+                    granted += u8::from(pieces.raw.segments > 0);
+                    behind
+                }
+            };
         }
         if !rest.is_empty() {
             return Err(EnvelopeError::Trailing(rest.len()));
         }
-        Ok(Frames { bytes, left: count, context })
+        Ok(Frames { bytes, left: count, context, granted })
+    }
+
+    /// How many of the frames have segments, those that were already given included.
+    pub fn granted(&self) -> u32 {
+        u32::from(self.granted)
     }
 }
 
 impl<'a> Iterator for Frames<'a> {
     type Item = FrameRecord<'a>;
 
+    #[inline]
     fn next(&mut self) -> Option<FrameRecord<'a>> {
         self.left = self.left.checked_sub(1)?;
+        if let Some((plain, rest)) = Plain::split(self.bytes) {
+            self.bytes = rest;
+            return Some(plain.record());
+        }
         // The same bytes were split before without an error.
         let (pieces, rest) = Pieces::split(self.bytes).ok()?;
         self.bytes = rest;
@@ -108,6 +130,56 @@ impl<'a> Iterator for Frames<'a> {
 
 impl ExactSizeIterator for Frames<'_> {}
 impl FusedIterator for Frames<'_> {}
+
+/// A record of the commonest kind: a frame that is all inline, with nothing to say of its
+/// checksum. It is what [`Pieces`] makes of the same bytes.
+struct Plain<'a> {
+    raw: RawRecord,
+    inline: &'a [u8],
+}
+
+impl<'a> Plain<'a> {
+    /// The first record of `bytes`, if it is one, and what is behind it.
+    #[inline]
+    fn split(bytes: &'a [u8]) -> Option<(Plain<'a>, &'a [u8])> {
+        let (raw, rest) = RawRecord::read_from_prefix(bytes).ok()?;
+        if raw.segments != 0 || raw.flags != 0 {
+            return None;
+        }
+        let (inline, rest) = rest.split_at_checked(usize::from(raw.inline.get()))?;
+        Some((Plain { raw, inline }, rest))
+    }
+
+    #[inline]
+    fn check(&self) -> Result<(), EnvelopeError> {
+        check_inner(self.raw.ether_type.get())?;
+        let (total, inline) = (self.raw.total.get(), self.raw.inline.get());
+        if inline == total && total > 0 {
+            return Ok(());
+        }
+        Err(EnvelopeError::Sizes { total: total.into(), inline: inline.into(), granted: 0 })
+    }
+
+    #[inline]
+    fn record(self) -> FrameRecord<'a> {
+        let (ether_type, total) = (self.raw.ether_type.get(), self.raw.total.get());
+        FrameRecord {
+            head: FrameHead { ether_type, total, offload: Offload::default() },
+            segments: Segments { bytes: &[] },
+            inline: self.inline,
+            headers_inline: false,
+        }
+    }
+}
+
+/// Whether a frame of that type may travel in an envelope.
+#[inline]
+fn check_inner(ether_type: u16) -> Result<(), EnvelopeError> {
+    if [ETHER_TYPE, TPID_CUSTOMER, TPID_SERVICE].contains(&ether_type) {
+        return Err(EnvelopeError::InnerType(ether_type));
+    }
+    Ok(())
+}
 
 /// A record cut into its parts, with nothing checked but that they are there.
 struct Pieces<'a> {
@@ -140,10 +212,7 @@ impl<'a> Pieces<'a> {
     }
 
     fn check(&self, context: Context) -> Result<(), EnvelopeError> {
-        let ether_type = self.raw.ether_type.get();
-        if [ETHER_TYPE, TPID_CUSTOMER, TPID_SERVICE].contains(&ether_type) {
-            return Err(EnvelopeError::InnerType(ether_type));
-        }
+        check_inner(self.raw.ether_type.get())?;
         if usize::from(self.raw.segments) > MAX_SEGMENTS {
             return Err(EnvelopeError::TooManySegments(self.raw.segments));
         }

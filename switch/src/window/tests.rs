@@ -49,7 +49,7 @@ proptest! {
                     gone.push(sequence);
                     if receiver.check(7, sequence).is_ok() {
                         prop_assert!(accepted.insert(sequence), "{sequence} was accepted twice");
-                        receiver.accept(7, sequence, sender.nonce(sequence), true, Instant(0));
+                        receiver.accept(7, sequence, sender.nonce(sequence), 1, Instant(0));
                     }
                 }
                 Op::Lose(which) if !underway.is_empty() => {

@@ -70,6 +70,9 @@ impl Buffer for StubBuffer {
     fn capacity(&self) -> usize {
         self.0.len()
     }
+    fn is_private(&self) -> bool {
+        true
+    }
     fn stack_bytes(&self) -> &[u8] {
         &self.0
     }

@@ -47,6 +47,9 @@ impl seam::Buffer for Buffer {
     fn capacity(&self) -> usize {
         self.pages().len()
     }
+    fn is_private(&self) -> bool {
+        matches!(self.place, Some(Place::Private(_)))
+    }
     fn stack_bytes(&self) -> &[u8] {
         self.pages().bytes()
     }

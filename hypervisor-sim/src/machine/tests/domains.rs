@@ -112,13 +112,3 @@ fn random_numbers_do_not_repeat_and_time_goes_on() {
     while one.now() == start {}
     assert_eq!(one.epoch(), 1);
 }
-
-#[test]
-fn what_the_driver_moves_itself_is_counted() {
-    let (_machine, one, _other) = two(GrantVersion::V2);
-    let mut buffer = filled(&one, 1, 0);
-    buffer.put(10, &[1, 2, 3]);
-    let mut out = [0; 2];
-    buffer.get(11, &mut out);
-    assert_eq!((out, one.counters().inlined_bytes), ([2, 3], 5));
-}

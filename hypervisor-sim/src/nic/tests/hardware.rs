@@ -76,6 +76,9 @@ impl Buffer for Buf {
     fn capacity(&self) -> usize {
         self.size
     }
+    fn is_private(&self) -> bool {
+        true
+    }
     fn stack_bytes(&self) -> &[u8] {
         panic!("the card's driver does not look into frames")
     }

@@ -168,8 +168,12 @@ fn what_is_within_the_inline_limit_always_fits() {
     head.offload.needs_checksum = true;
     head.offload.checksum_start = 18;
     let mut builder = EnvelopeBuilder::deliver(addresses, HEAD, Some(DONE));
-    assert!(!builder.room_for(0, limit + 1, &head.offload));
     builder.push_inline(head, &vec![7; limit]).unwrap();
+    assert!(Envelope::parse(builder.finish()).is_ok());
+    // To the last byte, and not one more.
+    let rest = MAX_ENVELOPE - builder.finish().len() - 8;
+    assert!(!builder.room_for(0, rest + 1, &Offload::default()));
+    builder.push_inline(plain(IPV4, rest as u16), &vec![8; rest]).unwrap();
     assert_eq!(builder.finish().len(), MAX_ENVELOPE);
     assert!(Envelope::parse(builder.finish()).is_ok());
 }
@@ -207,4 +211,19 @@ fn a_done_can_be_asked_for_late() {
     builder.want_done();
     let Body::Deliver(deliver) = Envelope::parse(builder.finish()).unwrap().body else { panic!() };
     assert!(deliver.head.want_done);
+}
+
+#[test]
+fn nothing_of_an_envelope_is_left_in_the_next_one_that_is_built_in_its_place() {
+    let mut builder = EnvelopeBuilder::deliver(UNTAGGED, HEAD, Some(DONE));
+    builder.push_inline(plain(IPV4, 100), &[0xEE; 100]).unwrap();
+    builder.want_done();
+    builder.finish();
+    let next = DeliverHead { sequence: 3, ..HEAD };
+    builder.deliver_next(UNTAGGED, next, None);
+    builder.push_inline(plain(IPV4, 3), &[1, 2, 3]).unwrap();
+    let mut anew = EnvelopeBuilder::deliver(UNTAGGED, next, None);
+    anew.push_inline(plain(IPV4, 3), &[1, 2, 3]).unwrap();
+    assert_eq!(builder.finish(), anew.finish());
+    assert_eq!(builder.finish().len(), 60, "padded");
 }

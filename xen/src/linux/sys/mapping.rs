@@ -130,4 +130,10 @@ impl Atomics for DevicePages {
         // SAFETY: as in `u16`.
         unsafe { AtomicU64::from_ptr(self.pointer(at, 8).cast()) }
     }
+    fn u64s(&self, at: usize, count: usize) -> &[AtomicU64] {
+        let first = self.pointer(at, 8);
+        let count = count.min((self.mapping.len - at) / 8);
+        // SAFETY: as in `u16`, for all of the words: a mapping is contiguous.
+        unsafe { std::slice::from_raw_parts(first.cast(), count) }
+    }
 }
