@@ -236,6 +236,7 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
     /// itself after that.
     pub fn close(&mut self) {
         let now = self.now;
+        self.end_run(now);
         self.control.left = true;
         if let Some(act) =
             self.control.handshake.as_mut().and_then(|handshake| handshake.leave(now))

@@ -11,7 +11,7 @@
 
 use alloc::vec::Vec;
 
-use xenvelope_grant::ring::{Back, Front};
+use xenvelope_grant::ring::{Back, Front, RingError};
 use xenvelope_grant::seam::{Access, Hypervisor, NicPort, Pinned, Shared};
 use xenvelope_grant::xenbus::{Directory, Transaction, XenbusState, key};
 use xenvelope_grant::{DomId, Peer};
@@ -35,6 +35,8 @@ pub(crate) struct Direct<H: Hypervisor> {
     pub sending: Option<H::Pages>,
     pub channel: Option<EnvelopeChannel<H::Pages>>,
     pub kick: bool,
+    /// How many envelopes it had when its index was last read.
+    pub come: Result<u32, RingError>,
     /// The manager has ended it: so many envelopes are still to be taken.
     pub ending: Option<u32>,
 }
@@ -113,6 +115,7 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
                     sending,
                     channel: None,
                     kick: false,
+                    come: Ok(0),
                     ending: None,
                 });
                 self.direct.len() - 1

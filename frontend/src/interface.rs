@@ -22,7 +22,7 @@ use crate::counters::Counters;
 use crate::direct::Direct;
 use crate::netfront::{NetifError, NetifOffloads, Receiver, Transmitter};
 use crate::peers::{Flow, Path, PeerHash, Peers, Staged};
-use crate::receive::{Batch, Come, Flights, Known, Received, SmallFrames};
+use crate::receive::{Batch, Come, Flights, Known, Parcels, Received, SmallFrames};
 use crate::transmit::{OpenEnvelope, Run, SentByDefault};
 use crate::warm::Warm;
 
@@ -177,6 +177,7 @@ pub struct Frontend<H: Hypervisor, N: NicPort<Buf = H::Buf>> {
     pub(crate) warm: Warm<H::Buf>,
     pub(crate) inbox: VecDeque<Received<H::Buf>>,
     pub(crate) small: SmallFrames,
+    pub(crate) parcels: Parcels,
     /// Gone while it is used.
     pub(crate) come: Option<Come>,
     pub(crate) batch: Batch<H>,
@@ -192,6 +193,8 @@ pub struct Frontend<H: Hypervisor, N: NicPort<Buf = H::Buf>> {
     pub(crate) builder: EnvelopeBuilder,
     pub(crate) dones_due: Vec<Peer>,
     pub(crate) housekeeping_at: Instant,
+    /// Between a poll and a flush: what the poll has found out holds.
+    pub(crate) in_turn: bool,
     /// The time, as we were last told.
     pub(crate) now: Instant,
     pub(crate) counters: Counters,
@@ -239,6 +242,7 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
             warm: Warm::default(),
             inbox: VecDeque::with_capacity(INBOX),
             small: SmallFrames::default(),
+            parcels: Parcels::default(),
             come: Some(Come::default()),
             batch: Batch::default(),
             known: None,
@@ -249,6 +253,7 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
             builder: EnvelopeBuilder::default(),
             dones_due: Vec::new(),
             housekeeping_at: Instant::default(),
+            in_turn: false,
             now: Instant::default(),
             counters: Counters::default(),
         })
@@ -287,12 +292,14 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
 
     /// Bonds a VF. The manager is told of it at the next [`Frontend::poll`].
     pub fn attach_vf(&mut self, vf: N) {
+        self.end_run(self.now);
         self.vf = Some(vf);
     }
 
     /// Lets go of the VF. The manager is told at once, and frames that wait for room in its ring
     /// take another way. What is in the ring is the card's to send or to lose.
     pub fn detach_vf(&mut self) -> Option<N> {
+        self.end_run(self.now);
         let vf = self.vf.take()?;
         self.reroute_vf_backlog(self.now);
         if self.link == Link::Up && self.vf_told {
@@ -321,7 +328,9 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
     pub fn queued(&self) -> usize {
         let held: usize = self.peers.iter().map(|(_, peer)| peer.flow.held.len()).sum();
         let backlog = self.driver.as_ref().map_or(0, |driver| driver.backlog.len());
-        self.outbox.len() + self.default_flow.held.len() + held + backlog + self.vf_backlog.len()
+        let open = if self.open.is_some() { self.builder.frames() } else { 0 };
+        let staged = self.outbox.len() + open;
+        staged + self.default_flow.held.len() + held + backlog + self.vf_backlog.len()
     }
 
     /// Takes in what has come: store changes, frames, envelopes, dones. Received frames wait in
@@ -329,8 +338,10 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
     pub fn poll(&mut self, now: Instant) -> bool {
         self.now = now;
         self.check_table(now);
+        self.end_run(now);
         let mut busy = self.poll_store(now);
         busy |= self.collect(now);
+        self.in_turn = true;
         if self.link == Link::Up && self.vf_up() != self.vf_told {
             self.tell_vf();
         }

@@ -81,6 +81,8 @@ impl<H: Hypervisor> RxToken for Receive<'_, H> {
                 self.small.release();
                 result
             }
+            // Unpacked before.
+            Received::Parcel(_) => read(&[]),
             Received::Area { frame, offload, end, ring } => {
                 let receiver = self.driver.and_then(|driver| driver.receiver_mut(ring));
                 let Some(receiver) = receiver else {
@@ -136,6 +138,7 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Device for Phy<'_, H, N> {
         if self.frontend.outbox.len() >= OUTBOX {
             return None;
         }
+        self.frontend.unpack_next();
         let Frontend { inbox, driver, counters, outbox, host, small, .. } = &mut *self.frontend;
         let received = inbox.pop_front()?;
         let (delivered, sent) = counters.split();

@@ -13,6 +13,7 @@
 mod envelopes;
 mod flight;
 mod inbox;
+mod parcel;
 mod rings;
 mod small;
 
@@ -21,12 +22,10 @@ use alloc::vec::Vec;
 use core::ops::Range;
 
 use xenvelope_grant::Peer;
-use xenvelope_grant::ring::RingError;
 use xenvelope_grant::seam::{
     Buffer, CopyBatch, Hypervisor, Instant, NicPort, Offload, Travel, Way,
 };
 use xenvelope_switch::EthernetHeader;
-use xenvelope_switch::channel::Slot;
 use xenvelope_switch::checksum::{CHECKSUM_HEAD, locate_checksum};
 use xenvelope_switch::envelope::{Tag, is_envelope};
 
@@ -37,7 +36,9 @@ use crate::netfront::{NetifReceived, NoFrame, Place};
 use crate::peers::Path;
 pub(crate) use envelopes::Known;
 pub(crate) use flight::Flights;
+use parcel::Parcel;
 
+pub(crate) use parcel::Parcels;
 pub(crate) use rings::ReceiveRing;
 pub(crate) use small::SmallFrames;
 
@@ -59,6 +60,8 @@ pub(crate) enum Received<B> {
         /// Checksum and segmentation state.
         offload: Offload,
     },
+    /// All those of an envelope, in it.
+    Parcel(Box<Parcel>),
     /// In the pages that the driver domain writes.
     Area {
         /// Where in the area.
@@ -75,6 +78,14 @@ pub(crate) enum Received<B> {
 impl<B> Received<B> {
     pub(crate) fn in_area(&self) -> bool {
         matches!(self, Received::Area { .. })
+    }
+
+    /// How many frames it is.
+    fn frames(&self) -> usize {
+        match self {
+            Received::Parcel(parcel) => parcel.left(),
+            _ => 1,
+        }
     }
 }
 
@@ -148,10 +159,8 @@ impl<H: Hypervisor> Batch<H> {
 /// What has come by envelope channels, while it is taken. Its space is kept.
 #[derive(Default)]
 pub(crate) struct Come {
-    /// How many envelopes each direct channel had when its index was read.
-    counts: Vec<Result<u32, RingError>>,
-    /// Our copy of the one that is looked at.
-    slot: Box<Slot>,
+    /// Our copy of the one that is looked at, perhaps for longer.
+    parcel: Box<Parcel>,
 }
 
 /// By which path something came.
@@ -183,11 +192,9 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
             None => Ok(0),
         };
         let mut come = self.come.take().unwrap_or_default();
-        come.counts.extend(
-            self.direct
-                .iter()
-                .map(|direct| direct.channel.as_ref().map_or(Ok(0), |channel| channel.pending())),
-        );
+        for direct in &mut self.direct {
+            direct.come = direct.channel.as_ref().map_or(Ok(0), |channel| channel.pending());
+        }
         let published = |ring| Some(self.driver.as_ref()?.receiver(ring)?.published());
         let from_rings = RINGS.map(|ring| (ring, published(ring)));
         let mut busy = self.collect_vf(now);
@@ -209,15 +216,16 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
                     else {
                         break;
                     };
-                    let envelope = channel.pop(&mut come.slot);
-                    self.take_envelope(envelope, Via::DriverDomain, now);
+                    let envelope = channel.pop(come.parcel.slot());
+                    let whole = self.take_envelope(envelope, Via::DriverDomain, now);
+                    self.keep_whole(whole, &mut come.parcel);
                     busy = true;
                 }
             }
             Err(_) => self.fail(),
         }
-        for (index, count) in come.counts.drain(..).enumerate() {
-            let Ok(count) = count else {
+        for index in 0..self.direct.len() {
+            let Ok(count) = self.direct[index].come else {
                 // The other guest broke the ring: its channel is closed, nobody else's.
                 let number = self.direct[index].number;
                 self.peers.of(&self.host, self.direct[index].peer).closed = true;
@@ -235,8 +243,9 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
                 if let Some(left) = ending {
                     *left = left.saturating_sub(1);
                 }
-                let envelope = channel.pop(&mut come.slot);
-                self.take_envelope(envelope, Via::Direct(peer), now);
+                let envelope = channel.pop(come.parcel.slot());
+                let whole = self.take_envelope(envelope, Via::Direct(peer), now);
+                self.keep_whole(whole, &mut come.parcel);
                 busy = true;
             }
         }
@@ -359,6 +368,7 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
         match received {
             Received::Owned { buffer, .. } => self.warm.keep(buffer),
             Received::Small { .. } => self.small.release(),
+            Received::Parcel(parcel) => self.parcels.give_back(parcel),
             Received::Area { ring, .. } => {
                 let driver = self.driver.as_mut();
                 if let Some(receiver) = driver.and_then(|driver| driver.receiver_mut(ring)) {

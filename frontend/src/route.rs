@@ -85,6 +85,10 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
     /// Notes by which way broadcast and multicast are to come in. When it is another than before,
     /// they are taken from neither for a moment.
     pub(crate) fn follow_floods(&mut self, now: Instant) {
+        if self.vf.is_none() && self.floods_by == Some(Path::Netif) {
+            // The only one that there is.
+            return;
+        }
         let Some(path) = self.flood_path() else { return };
         if self.floods_by.replace(path).is_some_and(|before| before != path) {
             self.floods_after = now + SKEW;

@@ -7,6 +7,7 @@
 
 mod dones;
 mod envelope;
+mod in_place;
 mod order;
 mod paths;
 mod room;
@@ -63,7 +64,7 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
     /// Sends everything that was staged or held and may go, the dones that are due, and one
     /// event to each side that asked for it. Whether anything left.
     pub fn flush(&mut self, now: Instant) -> bool {
-        let mut busy = !self.outbox.is_empty();
+        let mut busy = !self.outbox.is_empty() || self.open.is_some();
         if self.now != now {
             self.now = now;
             self.check_table(now);
@@ -82,6 +83,7 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
         self.seal(now);
         busy |= self.send_dones(now);
         self.publish();
+        self.in_turn = false;
         busy
     }
 

@@ -60,6 +60,7 @@ fn pending(published: u32, consumed: u32, limit: u32) -> Result<u32, RingError> 
 }
 
 /// Publishes an index and says whether the consumer wants an event for it.
+#[inline]
 fn publish(
     words: &impl Words,
     index_at: usize,
@@ -67,10 +68,18 @@ fn publish(
     published: &mut u32,
     index: u32,
 ) -> bool {
+    // Most rings have nothing new in most turns.
+    *published != index && publish_new(words, index_at, event_at, published, index)
+}
+
+fn publish_new(
+    words: &impl Words,
+    index_at: usize,
+    event_at: usize,
+    published: &mut u32,
+    index: u32,
+) -> bool {
     let old = *published;
-    if old == index {
-        return false;
-    }
     // Release is wmb(): the slots before the index.
     words.store_u32(index_at, index, core::sync::atomic::Ordering::Release);
     // mb(): the index before the look at the event index.

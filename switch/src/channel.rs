@@ -86,6 +86,7 @@ impl<W: Words> EnvelopeChannel<W> {
     }
 
     /// How many envelopes have come.
+    #[inline]
     pub fn pending(&self) -> Result<u32, RingError> {
         self.receive.pending()
     }
@@ -99,6 +100,7 @@ impl<W: Words> EnvelopeChannel<W> {
 
     /// Publishes what was put in and what was taken out. Whether the other side asked for an
     /// event.
+    #[inline]
     #[must_use = "the other side sleeps until it gets the event that it asked for"]
     pub fn publish(&mut self) -> bool {
         let sent = self.send.publish();

@@ -69,6 +69,7 @@
 //! [`MAX_SEGMENTS`]: xenvelope_grant::seam::MAX_SEGMENTS
 
 mod builder;
+mod in_place;
 mod layout;
 mod parse;
 mod record;
@@ -78,6 +79,7 @@ mod tests;
 use xenvelope_grant::seam::Offload;
 
 pub use builder::{EnvelopeBuilder, EnvelopeFull};
+pub use in_place::InPlace;
 pub use parse::{Body, Deliver, Envelope, EnvelopeError, claimed_length, is_envelope};
 pub use record::{FrameRecord, Frames, Segments};
 

@@ -8,13 +8,16 @@ use xenvelope_grant::seam::{
     Pinned, Sight, Travel, Way,
 };
 use xenvelope_grant::{PAGE_SIZE, Peer};
-use xenvelope_switch::envelope::{Addresses, Body, Deliver, Done, Envelope, FrameRecord, TAG_LEN};
+use xenvelope_switch::envelope::{
+    Addresses, Body, Deliver, Done, Envelope, FrameRecord, InPlace, TAG_LEN,
+};
 use xenvelope_switch::table::{
     CHANNEL_DRIVER_DOMAIN, CHANNEL_VF, Entry, EntryFlags, FIRST_DIRECT_CHANNEL,
 };
 use xenvelope_switch::window::BadDone;
 use xenvelope_switch::{EthernetHeader, MacAddress};
 
+use super::parcel::Whole;
 use super::{Copying, Enclosing, Gathered, Received, Via};
 use crate::counters::DropReason;
 use crate::interface::Frontend;
@@ -49,7 +52,8 @@ impl Sender {
 }
 
 impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
-    pub(super) fn take_envelope(&mut self, bytes: &[u8], via: Via, now: Instant) {
+    /// Takes an envelope apart. If its frames are to be read where they lie, they are given back.
+    pub(super) fn take_envelope(&mut self, bytes: &[u8], via: Via, now: Instant) -> Option<Whole> {
         self.counters.envelopes_received += 1;
         if via != Via::Vf {
             self.host.observe(|| Sight::Envelope { direction: Direction::In, bytes });
@@ -61,7 +65,10 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
         };
         let envelope = match Envelope::parse(bytes) {
             Ok(envelope) => envelope,
-            Err(_) => return self.drop_one(DropReason::BadEnvelope),
+            Err(_) => {
+                self.drop_one(DropReason::BadEnvelope);
+                return None;
+            }
         };
         let frames = envelope.carried();
         self.counters.received_by.envelope(channel, frames);
@@ -80,11 +87,15 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
         };
         let sender = match sender {
             Ok(sender) => sender,
-            Err(reason) => return self.counters.drop_frames(reason, frames),
+            Err(reason) => {
+                self.counters.drop_frames(reason, frames);
+                return None;
+            }
         };
         let state = self.peers.of(&self.host, sender.peer);
         if state.closed {
-            return self.counters.drop_frames(DropReason::PeerClosed, frames);
+            self.counters.drop_frames(DropReason::PeerClosed, frames);
+            return None;
         }
         state.used_at = now;
         state.done_to = Some(Addresses {
@@ -97,11 +108,12 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
                 if let Some(done) = &deliver.done {
                     self.take_done(&sender, done);
                     if self.peers.of(&self.host, sender.peer).closed {
-                        return self.counters.drop_frames(DropReason::PeerClosed, frames);
+                        self.counters.drop_frames(DropReason::PeerClosed, frames);
+                        return None;
                     }
                 }
                 let keyed = mechanism == Mechanism::Keyed;
-                self.take_frames(&sender, &envelope.header, deliver, keyed, frames, now);
+                return self.take_frames(&sender, &envelope.header, deliver, keyed, frames, now);
             }
             Body::Done { done, .. } => self.take_done(&sender, &done),
             Body::Reset { epoch } => {
@@ -112,6 +124,7 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
                 }
             }
         }
+        None
     }
 
     /// Who sent it, if it may send to us by this path.
@@ -195,14 +208,16 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
         keyed: bool,
         frames: u64,
         now: Instant,
-    ) {
+    ) -> Option<Whole> {
         let head = deliver.head;
         let state = self.peers.of(&self.host, sender.peer);
         if state.receive.check(head.epoch, head.sequence).is_err() {
-            return self.counters.drop_frames(DropReason::Replayed, frames);
+            self.counters.drop_frames(DropReason::Replayed, frames);
+            return None;
         }
         if sender.unvouched && !head.tagged {
-            return self.counters.drop_frames(DropReason::WrongTag, frames);
+            self.counters.drop_frames(DropReason::WrongTag, frames);
+            return None;
         }
         let granted = deliver.frames.granted();
         if granted > 0 && !sender.unvouched {
@@ -227,8 +242,15 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
                 unvouched: sender.unvouched,
             });
         }
-        let key = keyed.then_some(head.nonce);
         let travel = sender.travel(true);
+        if !sender.unvouched
+            && sender.via != Via::Vf
+            && !self.parcels.is_empty()
+            && let Some(frames) = InPlace::of(header, &deliver)
+        {
+            return Some(Whole { frames, travel });
+        }
+        let key = keyed.then_some(head.nonce);
         let mut ethernet = [0; 18];
         let ethernet_len = header.write(&mut ethernet);
         let ethernet = &mut ethernet[..ethernet_len];
@@ -251,31 +273,46 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
                 self.drop_one(reason);
             }
         }
+        None
     }
 
     /// A frame that came whole.
-    #[inline]
     fn inline(
         &mut self,
         header: &[u8],
         frame: &FrameRecord<'_>,
         travel: Travel,
     ) -> Result<(), DropReason> {
-        let offload = frame.head.offload;
-        let frame = match self.small.put(header, frame.inline) {
-            Some(frame) => Received::Small { frame, offload },
-            None => self.in_buffer(header, frame.inline, offload)?,
-        };
+        let frame = self.stored(header, frame.inline, frame.head.offload)?;
+        self.arrive(frame, travel);
+        Ok(())
+    }
+
+    /// A frame of those parts, to be read later.
+    pub(super) fn stored(
+        &mut self,
+        header: &[u8],
+        payload: &[u8],
+        offload: Offload,
+    ) -> Result<Received<H::Buf>, DropReason> {
+        match self.small.put(header, payload) {
+            Some(frame) => Ok(Received::Small { frame, offload }),
+            None => self.in_buffer(header, payload, offload),
+        }
+    }
+
+    /// What came whole has its turn after what is still being copied.
+    #[inline]
+    pub(super) fn arrive(&mut self, frame: Received<H::Buf>, travel: Travel) {
         if self.batch.gathered.is_empty() && self.flights.is_empty() {
             // Nothing that came before it is still to be copied.
             self.hand_over(frame, travel);
         } else {
             self.batch.gathered.push(Gathered::Frame(frame, travel));
         }
-        Ok(())
     }
 
-    /// The same, in a buffer of its own.
+    /// A frame of those parts in a buffer of its own.
     #[cold]
     fn in_buffer(
         &mut self,

@@ -153,10 +153,14 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
     }
 
     /// Hands over what was gathered, with one call.
+    #[inline]
     pub(super) fn submit_batch(&mut self) {
-        if self.batch.gathered.is_empty() && self.batch.senders.is_empty() {
-            return;
+        if !(self.batch.gathered.is_empty() && self.batch.senders.is_empty()) {
+            self.submit_gathered();
         }
+    }
+
+    fn submit_gathered(&mut self) {
         let spare = self.flights.spare.pop().unwrap_or_default();
         let mut batch = core::mem::replace(&mut self.batch, spare);
         for sent in &mut batch.senders {
@@ -181,7 +185,12 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
 
     /// Delivers the batches that have been copied, oldest first, up to the first that has not.
     /// Whether there was one.
+    #[inline]
     pub(super) fn deliver_finished(&mut self, now: Instant) -> bool {
+        !self.flights.is_empty() && self.deliver_those_finished(now)
+    }
+
+    fn deliver_those_finished(&mut self, now: Instant) -> bool {
         let mut any = false;
         while let Some(flight) = self.flights.underway.front_mut() {
             let result = match flight.copies {
@@ -253,14 +262,17 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
             // The connection ended while the batch was being gathered.
             self.drop_one(DropReason::BadResponse);
         } else if self.inbox.len() >= INBOX {
+            let frames = received.frames();
             self.discard(received);
-            self.drop_one(DropReason::InboxFull);
+            self.counters.drop_frames(DropReason::InboxFull, frames as u64);
         } else {
-            self.host.observe(|| Sight::Frame {
-                direction: Direction::In,
-                travel,
-                bytes: self.bytes_of(&received),
-            });
+            if !matches!(received, Received::Parcel(_)) {
+                self.host.observe(|| Sight::Frame {
+                    direction: Direction::In,
+                    travel,
+                    bytes: self.bytes_of(&received),
+                });
+            }
             self.inbox.push_back(received);
         }
     }

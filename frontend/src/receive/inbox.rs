@@ -9,14 +9,28 @@ use crate::interface::Frontend;
 impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
     /// Frames that wait for the stack.
     pub fn received(&self) -> usize {
-        self.inbox.len()
+        self.inbox.iter().map(Received::frames).sum()
     }
 
     /// Hands the next received frame to `read`.
     pub fn receive<R>(&mut self, read: impl FnOnce(&[u8], Offload) -> R) -> Option<R> {
-        let received = self.inbox.pop_front()?;
-        let Self { counters, driver, warm, small, .. } = self;
+        let Self { host, inbox, parcels, counters, driver, warm, small, .. } = self;
+        if let Some(Received::Parcel(parcel)) = inbox.front_mut() {
+            let bytes = parcel.next(host)?;
+            counters.delivered.frames += 1;
+            counters.delivered.bytes += bytes.len() as u64;
+            let result = read(bytes, Offload::default());
+            if parcel.left() == 0
+                && let Some(Received::Parcel(parcel)) = inbox.pop_front()
+            {
+                parcels.give_back(parcel);
+            }
+            return Some(result);
+        }
+        let received = inbox.pop_front()?;
         Some(match received {
+            // One that waits first has been read above.
+            Received::Parcel(_) => return None,
             Received::Owned { buffer, frame, offload } => {
                 counters.delivered.frames += 1;
                 counters.delivered.bytes += frame.len() as u64;
@@ -44,12 +58,18 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
 
     /// The frames that wait for the stack, oldest first, Ethernet header included. One that
     /// cannot be read any more is empty.
-    pub fn frames(&self) -> impl Iterator<Item = (&[u8], Offload)> {
-        self.inbox.iter().map(move |received| {
-            let (Received::Owned { offload, .. }
-            | Received::Small { offload, .. }
-            | Received::Area { offload, .. }) = received;
-            (self.bytes_of(received), *offload)
+    pub fn frames(&mut self) -> impl Iterator<Item = (&[u8], Offload)> {
+        self.unpack();
+        let frontend = &*self;
+        frontend.inbox.iter().map(move |received| {
+            let offload = match received {
+                Received::Owned { offload, .. }
+                | Received::Small { offload, .. }
+                | Received::Area { offload, .. } => *offload,
+                // There is none left.
+                Received::Parcel(_) => Offload::default(),
+            };
+            (frontend.bytes_of(received), offload)
         })
     }
 
@@ -59,6 +79,7 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
         match received {
             Received::Owned { buffer, frame, .. } => &buffer.stack_bytes()[frame.clone()],
             Received::Small { frame, .. } => self.small.bytes(frame.clone()),
+            Received::Parcel(_) => &[],
             Received::Area { frame, ring, .. } => {
                 let receiver = self.driver.as_ref().and_then(|driver| driver.receiver(*ring));
                 receiver.and_then(|receiver| receiver.bytes(frame.clone())).unwrap_or_default()
@@ -68,6 +89,7 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
 
     /// The stack has taken the oldest `count` of [`Frontend::frames`].
     pub fn taken(&mut self, count: usize) {
+        self.unpack();
         for received in self.inbox.drain(..count.min(self.inbox.len())) {
             self.counters.delivered.frames += 1;
             match received {
@@ -79,6 +101,7 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
                     self.counters.delivered.bytes += frame.len() as u64;
                     self.small.release();
                 }
+                Received::Parcel(parcel) => self.parcels.give_back(parcel),
                 Received::Area { frame, end, ring, .. } => {
                     self.counters.delivered.bytes += frame.len() as u64;
                     let driver = self.driver.as_mut();

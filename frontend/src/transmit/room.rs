@@ -14,6 +14,7 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
     /// one, has slots. Where frames do not go in envelopes it is only whether they can be staged,
     /// since what comes after has queues of its own.
     pub fn has_room(&mut self, destination: MacAddress, frames: usize, envelopes: u32) -> bool {
+        let envelopes = envelopes + u32::from(self.open.is_some());
         let Some(entry) = self.lookup(destination, 0) else { return self.can_send() };
         let Some(Path::Envelope(number)) = self.path_of(&entry) else { return self.can_send() };
         if number == CHANNEL_VF {

@@ -36,6 +36,10 @@ pub(crate) struct Run {
     pub inspect: bool,
     /// What is granted begins with the envelope's tag.
     pub tagged: bool,
+    /// The addresses as a frame begins with them.
+    pub ends: [u8; 12],
+    /// How long frames are that may be built in the envelope: none if the longest is 0.
+    pub built: (usize, usize),
 }
 
 impl Run {
@@ -52,16 +56,14 @@ impl Run {
     }
 
     /// The type of a frame that can be sent, if it is one of this run.
-    #[inline]
-    fn type_of(&self, frame: &[u8]) -> Option<u16> {
-        let (header, rest) = frame.split_first_chunk::<14>()?;
-        let [d0, d1, d2, d3, d4, d5, s0, s1, s2, s3, s4, s5, t0, t1] = *header;
-        let here = u16::from_be_bytes([t0, t1]);
-        let to = u64::from_be_bytes([0, 0, d0, d1, d2, d3, d4, d5]);
-        let from = u64::from_be_bytes([0, 0, s0, s1, s2, s3, s4, s5]);
-        if to != self.addresses.destination.to_bits() || from != self.addresses.source.to_bits() {
+    #[inline(always)]
+    pub(super) fn type_of(&self, frame: &[u8]) -> Option<u16> {
+        let (ends, rest) = frame.split_first_chunk::<12>()?;
+        if *ends != self.ends {
             return None;
         }
+        let (here, rest) = rest.split_first_chunk()?;
+        let here = u16::from_be_bytes(*here);
         let (ether_type, payload) = match self.addresses.tci {
             None if here == TPID_CUSTOMER => return None,
             None => (here, rest.len()),
@@ -156,6 +158,21 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
         let inspect = entry.flags.contains(EntryFlags::INSPECT) && !unvouched;
         let tagged = unvouched || !(inspect || self.is_driver_domain(entry.peer));
         self.runs = self.runs.wrapping_add(1);
-        Run { number: self.runs, addresses, entry, channel, unvouched, inspect, tagged }
+        let mut ends = [0; 12];
+        ends[..6].copy_from_slice(&addresses.destination.0);
+        ends[6..].copy_from_slice(&addresses.source.0);
+        let header = if addresses.tci.is_some() { 18 } else { 14 };
+        let longest = if unvouched { 0 } else { header + EnvelopeBuilder::inline_limit() };
+        Run {
+            number: self.runs,
+            addresses,
+            entry,
+            channel,
+            unvouched,
+            inspect,
+            tagged,
+            ends,
+            built: (header + 1, longest),
+        }
     }
 }

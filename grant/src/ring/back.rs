@@ -53,6 +53,7 @@ where
 
     /// How many requests wait to be taken. More than the ring holds is an error:
     /// `RING_REQUEST_PROD_OVERFLOW`.
+    #[inline]
     pub fn pending(&self) -> Result<u32, RingError> {
         // Acquire is rmb(): the index before the slots.
         let published = self.words.load_u32(self.layout.req_prod, Acquire);
@@ -123,6 +124,7 @@ where
     }
 
     /// Publishes all responses since the last time. Whether the front wants an event.
+    #[inline]
     #[must_use = "the front sleeps until it gets the event that it asked for"]
     pub fn publish(&mut self) -> bool {
         publish(

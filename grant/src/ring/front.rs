@@ -141,6 +141,7 @@ where
     }
 
     /// Publishes all requests since the last time. Whether the back wants an event.
+    #[inline]
     #[must_use = "the back sleeps until it gets the event that it asked for"]
     pub fn publish(&mut self) -> bool {
         publish(
@@ -154,6 +155,7 @@ where
 
     /// How many responses wait to be taken. More than there are requests outstanding is an
     /// error.
+    #[inline]
     pub fn pending(&self) -> Result<u32, RingError> {
         // Acquire is rmb(): the index before the slots.
         let published = self.words.load_u32(self.layout.rsp_prod, Acquire);

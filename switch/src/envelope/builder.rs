@@ -19,6 +19,10 @@ use crate::ethernet::{EthernetHeader, TAGGED_LEN};
 #[error("the frame does not fit into the envelope")]
 pub struct EnvelopeFull;
 
+/// More bytes than an Ethernet header is longer than a record, and fewer than are before the first.
+const BEFORE: usize = 16;
+const _: () = assert!(TAGGED_LEN - RECORD_LEN <= BEFORE && BEFORE <= HEAD_LEN);
+
 /// Writes one envelope.
 ///
 /// It checks for room and nothing else: a frame head or a segment that
@@ -161,6 +165,48 @@ impl EnvelopeBuilder {
         self.push(head, &[], payload, RecordFlags::empty())
     }
 
+    /// Whether a frame of `length` bytes, Ethernet header included, fits for
+    /// [`EnvelopeBuilder::build_inline`].
+    #[inline]
+    pub fn has_room_in_place(&self, length: usize) -> bool {
+        self.head.kind == KIND_DELIVER
+            && self.head.frames < u8::MAX
+            && length > self.header
+            && length <= MAX_ENVELOPE
+            && self.len - self.header + RECORD_LEN + length <= MAX_ENVELOPE
+    }
+
+    /// Has a frame of `length` bytes, Ethernet header included, built where it will travel, and adds
+    /// it if `build` says what it is. Its header must be one that [`Addresses`] of the envelope
+    /// have, and is not kept; nor is anything if `build` gives no head. `build` finds there what
+    /// was there last. None, and nothing is built, if it does not fit. It is for frames without an
+    /// offload block.
+    #[inline]
+    pub fn build_inline<R>(
+        &mut self,
+        length: usize,
+        build: impl FnOnce(&mut [u8]) -> (Option<FrameHead>, R),
+    ) -> Option<R> {
+        if !self.has_room_in_place(length) {
+            return None;
+        }
+        let payload = length - self.header;
+        let (record, end) = (self.len, self.len + RECORD_LEN + payload);
+        // The frame's header lies where the record will be, and a little before that.
+        let before: [u8; BEFORE] = *self.bytes.get(..record)?.last_chunk()?;
+        let start = record + RECORD_LEN - self.header;
+        let (head, result) = build(self.bytes.get_mut(start..end)?);
+        *self.bytes.get_mut(..record)?.last_chunk_mut()? = before;
+        if let Some(head) = head {
+            let mut flags = RecordFlags::empty();
+            flags.set(RecordFlags::CHECKSUM_VALID, head.offload.checksum_valid);
+            self.append(RawRecord::inline(head, payload, flags).as_bytes());
+            self.len = end;
+            self.head.frames += 1;
+        }
+        Some(result)
+    }
+
     #[inline]
     fn push(
         &mut self,
@@ -176,17 +222,9 @@ impl EnvelopeBuilder {
         flags.set(RecordFlags::OFFLOAD, needs_block(offload));
         flags.set(RecordFlags::NEEDS_CHECKSUM, offload.needs_checksum);
         flags.set(RecordFlags::CHECKSUM_VALID, offload.checksum_valid);
-        self.append(
-            RawRecord {
-                ether_type: U16::new(head.ether_type),
-                // There is room, so both numbers are small.
-                segments: segments.len() as u8,
-                flags: flags.bits(),
-                total: U16::new(head.total),
-                inline: U16::new(inline.len() as u16),
-            }
-            .as_bytes(),
-        );
+        let record = RawRecord::inline(head, inline.len(), flags);
+        // There is room, so the number is small.
+        self.append(RawRecord { segments: segments.len() as u8, ..record }.as_bytes());
         if needs_block(offload) {
             self.append(
                 RawOffload {
@@ -291,6 +329,20 @@ impl RawHeadFields {
     fn without_frames(kind: u8, epoch: u32) -> RawHeadFields {
         let flags = EnvelopeFlags::empty();
         RawHeadFields { kind, frames: 0, flags, epoch, sequence: 0, nonce: 0 }
+    }
+}
+
+impl RawRecord {
+    /// Of a frame with so many bytes inline, which the envelope has room for, and no segments.
+    #[inline]
+    fn inline(head: FrameHead, inline: usize, flags: RecordFlags) -> RawRecord {
+        RawRecord {
+            ether_type: U16::new(head.ether_type),
+            segments: 0,
+            flags: flags.bits(),
+            total: U16::new(head.total),
+            inline: U16::new(inline as u16),
+        }
     }
 }
 

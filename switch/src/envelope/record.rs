@@ -6,7 +6,7 @@ use xenvelope_grant::seam::{MAX_SEGMENTS, Offload, Segment};
 use xenvelope_grant::{Gref, PAGE_SIZE};
 use zerocopy::FromBytes;
 
-use super::layout::{RawOffload, RawRecord, RawSegment, RecordFlags, SEGMENT_LEN};
+use super::layout::{RECORD_LEN, RawOffload, RawRecord, RawSegment, RecordFlags, SEGMENT_LEN};
 use super::parse::EnvelopeError;
 use super::{ETHER_TYPE, FrameHead, TAG_LEN};
 use crate::ethernet::{TPID_CUSTOMER, TPID_SERVICE};
@@ -61,6 +61,8 @@ pub struct Frames<'a> {
     context: Context,
     /// How many had segments when the first was to come.
     granted: u8,
+    /// All were of the commonest kind then.
+    plain: bool,
 }
 
 /// What the records depend on besides their own bytes.
@@ -80,17 +82,15 @@ impl<'a> Frames<'a> {
         context: Context,
     ) -> Result<Frames<'a>, EnvelopeError> {
         let mut rest = bytes;
-        let mut granted = 0;
+        let (mut granted, mut all_plain) = (0, true);
         for _ in 0..count {
             rest = match Plain::split(rest) {
-                Some((plain, behind)) => {
-                    plain.check()?;
-                    behind
-                }
-                None => {
+                Some((plain, behind)) if plain.is_valid() => behind,
+                _ => {
                     let (pieces, behind) = Pieces::split(rest)?;
                     pieces.check(context)?;
                     granted += u8::from(pieces.raw.segments > 0);
+                    all_plain = false;
                     behind
                 }
             };
@@ -98,12 +98,17 @@ impl<'a> Frames<'a> {
         if !rest.is_empty() {
             return Err(EnvelopeError::Trailing(rest.len()));
         }
-        Ok(Frames { bytes, left: count, context, granted })
+        Ok(Frames { bytes, left: count, context, granted, plain: all_plain })
     }
 
     /// How many of the frames have segments, those that were already given included.
     pub fn granted(&self) -> u32 {
         u32::from(self.granted)
+    }
+
+    /// How many are left, if all are of the commonest kind.
+    pub(super) fn all_plain(&self) -> Option<u8> {
+        self.plain.then_some(self.left)
     }
 }
 
@@ -133,42 +138,52 @@ impl FusedIterator for Frames<'_> {}
 
 /// A record of the commonest kind: a frame that is all inline, with nothing to say of its
 /// checksum. It is what [`Pieces`] makes of the same bytes.
-struct Plain<'a> {
-    raw: RawRecord,
+pub(super) struct Plain<'a> {
+    ether_type: u16,
+    total: u16,
     inline: &'a [u8],
 }
 
+/// Segments and flags in a [`RawRecord`] as a number.
+const NOT_PLAIN: u64 = 0xFFFF_0000;
+
 impl<'a> Plain<'a> {
+    /// The EtherType that a record of this kind says, and how many bytes of its frame follow it.
+    #[inline]
+    pub(super) fn type_and_length(record: [u8; RECORD_LEN]) -> (u16, usize) {
+        let record = u64::from_le_bytes(record);
+        (record as u16, (record >> 48) as usize)
+    }
+
     /// The first record of `bytes`, if it is one, and what is behind it.
     #[inline]
     fn split(bytes: &'a [u8]) -> Option<(Plain<'a>, &'a [u8])> {
-        let (raw, rest) = RawRecord::read_from_prefix(bytes).ok()?;
-        if raw.segments != 0 || raw.flags != 0 {
+        let (raw, rest) = bytes.split_first_chunk::<RECORD_LEN>()?;
+        let word = u64::from_le_bytes(*raw);
+        if word & NOT_PLAIN != 0 {
             return None;
         }
-        let (inline, rest) = rest.split_at_checked(usize::from(raw.inline.get()))?;
-        Some((Plain { raw, inline }, rest))
+        let (ether_type, length) = Plain::type_and_length(*raw);
+        let (inline, rest) = rest.split_at_checked(length)?;
+        Some((Plain { ether_type, total: (word >> 32) as u16, inline }, rest))
     }
 
+    /// Whether [`Pieces::check`] would find nothing.
     #[inline]
-    fn check(&self) -> Result<(), EnvelopeError> {
-        check_inner(self.raw.ether_type.get())?;
-        let (total, inline) = (self.raw.total.get(), self.raw.inline.get());
-        if inline == total && total > 0 {
-            return Ok(());
-        }
-        Err(EnvelopeError::Sizes { total: total.into(), inline: inline.into(), granted: 0 })
+    fn is_valid(&self) -> bool {
+        let total = usize::from(self.total);
+        total > 0 && total == self.inline.len() && check_inner(self.ether_type).is_ok()
     }
 
     #[inline]
     fn record(self) -> FrameRecord<'a> {
-        let (ether_type, total) = (self.raw.ether_type.get(), self.raw.total.get());
-        FrameRecord {
-            head: FrameHead { ether_type, total, offload: Offload::default() },
-            segments: Segments { bytes: &[] },
-            inline: self.inline,
-            headers_inline: false,
-        }
+        let head = FrameHead {
+            ether_type: self.ether_type,
+            total: self.total,
+            offload: Offload::default(),
+        };
+        let segments = Segments { bytes: &[] };
+        FrameRecord { head, segments, inline: self.inline, headers_inline: false }
     }
 }
 

@@ -22,6 +22,8 @@ pub type SimFrontend = Frontend<SimHost, SimPort>;
 /// Longer than that between two turns, and what came meanwhile by netif may come after what came
 /// by the card: `xenvelope_frontend`'s sender waits 2 ms for a receiver that is awake.
 const AWAKE_NS: u64 = 1_000_000;
+/// Frames that are built in one turn at most.
+const TO_BUILD: usize = 64;
 /// A stock guest looks at its rings so often, without an event too.
 const STOCK_TICK_NS: u64 = 1_000_000;
 
@@ -41,6 +43,8 @@ pub struct Ours {
     pub asleep_until: u64,
     /// When it was last polled.
     pub polled_at: u64,
+    /// Frames that it builds in its next turn: to whom, which, and how long.
+    to_build: Vec<(u8, u32, usize)>,
 }
 
 impl Ours {
@@ -52,7 +56,16 @@ impl Ours {
         let (vf, port) = vf.map_or((None, None), |(vf, port)| (Some(vf), Some(port)));
         let frontend = Frontend::new(host.clone(), config, port).expect("a frontend");
         let polled_at = host.shared.now().0;
-        Ours { number, host, frontend, vf, awake: true, asleep_until: 0, polled_at }
+        Ours {
+            number,
+            host,
+            frontend,
+            vf,
+            awake: true,
+            asleep_until: 0,
+            polled_at,
+            to_build: Vec::new(),
+        }
     }
 
     /// Whether something wakes it now. Events that come are steps.
@@ -90,7 +103,7 @@ impl Ours {
 
     /// One turn. Whether there was anything to do.
     pub fn turn(&mut self, deliveries: &mut Deliveries, linger: bool) -> bool {
-        let Ours { number, host, frontend, .. } = self;
+        let Ours { number, host, frontend, to_build, .. } = self;
         let shared = host.shared.clone();
         let now = shared.now();
         if now.0 - self.polled_at > AWAKE_NS {
@@ -103,6 +116,11 @@ impl Ours {
             busy = true;
         } else {
             while frontend.receive(|bytes, _| deliveries.got(&shared, *number, bytes)).is_some() {}
+        }
+        for (to, frame, length) in to_build.drain(..) {
+            let write = |bytes: &mut [u8]| deliveries.write(*number, to, frame, bytes);
+            // Where there is no room or no buffer it was not sent, and nobody waits for it.
+            let _ = frontend.send_built(length, Offload::default(), write);
         }
         busy |= frontend.flush(now);
         if !busy || linger {
@@ -124,12 +142,21 @@ impl Ours {
         if !self.frontend.can_send() {
             return false;
         }
+        self.awake = true;
+        // Some are staged at once, others built in the guest's turn, and what comes after them.
+        if self.to_build.len() < TO_BUILD && (number % 16 < 8 || !self.to_build.is_empty()) {
+            self.to_build.push((to, number, length));
+            deliveries.sent(self.number, to, number);
+            return true;
+        }
+        if !self.to_build.is_empty() {
+            return false;
+        }
         let Some(mut buffer) = self.frontend.buffer(length) else { return false };
         let place = FRAME_AT..FRAME_AT + length;
         deliveries.write(self.number, to, number, &mut buffer.stack_bytes_mut()[place.clone()]);
         self.frontend.send(buffer, place, Offload::default());
         deliveries.sent(self.number, to, number);
-        self.awake = true;
         true
     }
 

@@ -9,11 +9,11 @@ use xenvelope_grant::seam::{MAX_SEGMENTS, Offload, Segment};
 
 use super::super::{
     Addresses, Body, DeliverHead, Done, Envelope, EnvelopeBuilder, EnvelopeFull, FrameHead,
-    MAX_ENVELOPE, TAG_LEN, is_envelope,
+    InPlace, MAX_ENVELOPE, TAG_LEN, is_envelope,
 };
 use super::{DONE, UNTAGGED, plain, segment};
-use crate::ethernet::MacAddress;
 use crate::ethernet::ether_type::IPV4;
+use crate::ethernet::{EthernetHeader, MacAddress};
 
 /// A frame to send, as its owner would describe it.
 #[derive(Clone, Debug)]
@@ -94,7 +94,65 @@ fn envelope_parts() -> impl Strategy<Value = (Addresses, DeliverHead, Option<Don
     )
 }
 
+/// The frame as its receiver's stack sees it.
+fn whole(addresses: Addresses, ether_type: u16, payload: &[u8]) -> Vec<u8> {
+    let Addresses { destination, source, tci } = addresses;
+    let mut bytes = vec![0; 18];
+    let length = EthernetHeader { destination, source, tci, ether_type }.write(&mut bytes);
+    bytes.truncate(length);
+    bytes.extend(payload);
+    bytes
+}
+
 proptest! {
+    /// Built in the envelope or put into it, some of them given up: the same bytes. And each frame is
+    /// whole where it lies, one after the other.
+    #[test]
+    fn frames_are_built_and_read_where_they_lie(
+        (addresses, head, done) in (addresses(), deliver_head(), proptest::option::of(done())),
+        payloads in vec_of((vec_of(any::<u8>(), 1..120), 0u8..4), 1..20),
+        longer in vec_of(any::<u8>(), 1..120),
+    ) {
+        let mut put = EnvelopeBuilder::deliver(addresses, head, done);
+        // In the place of another, longer one.
+        let mut built = put.clone();
+        let _ = built.push_inline(plain(IPV4, longer.len() as u16), &longer);
+        built.deliver_next(addresses, head, done);
+        let mut sent = Vec::new();
+        for (payload, verdict) in &payloads {
+            let kept = *verdict > 0;
+            let frame = plain(IPV4, payload.len() as u16);
+            let bytes = whole(addresses, IPV4, payload);
+            let room = put.room_for(0, payload.len(), &Offload::default());
+            prop_assert_eq!(built.has_room_in_place(bytes.len()), room);
+            let became = built.build_inline(bytes.len(), |place| {
+                place.copy_from_slice(&bytes);
+                (kept.then_some(frame), place.len())
+            });
+            prop_assert_eq!(became, room.then_some(bytes.len()));
+            if room && kept {
+                put.push_inline(frame, payload).unwrap();
+                sent.push(bytes);
+            }
+        }
+        prop_assume!(!sent.is_empty());
+        prop_assert_eq!(built.finish(), put.finish());
+
+        let mut slot = [0xEE; MAX_ENVELOPE];
+        let length = built.finish().len();
+        slot[..length].copy_from_slice(built.finish());
+        let copy = slot;
+        let envelope = Envelope::parse(&copy[..length]).unwrap();
+        let Body::Deliver(deliver) = &envelope.body else { panic!("not a deliver") };
+        let mut frames = InPlace::of(&envelope.header, deliver).unwrap();
+        for (index, bytes) in sent.iter().enumerate() {
+            prop_assert_eq!(frames.left(), sent.len() - index);
+            let place = frames.next(&mut slot).unwrap();
+            prop_assert_eq!(&slot[place], &bytes[..]);
+        }
+        prop_assert_eq!((frames.left(), frames.next(&mut slot)), (0, None));
+    }
+
     #[test]
     fn frames_arrive_as_they_were_sent((addresses, head, done, frames) in envelope_parts()) {
         let mut builder = EnvelopeBuilder::deliver(addresses, head, done);
@@ -125,6 +183,12 @@ proptest! {
         prop_assert_eq!(deliver.head, head);
         prop_assert_eq!(deliver.done, done);
         prop_assert_eq!(deliver.frames.len(), sent.len());
+        let plain = |frame: &&Frame| {
+            frame.segments.is_empty() && frame.head.offload == Offload::default()
+        };
+        prop_assert_eq!(
+            InPlace::of(&envelope.header, &deliver).is_some(), sent.iter().all(plain),
+        );
         for (record, frame) in deliver.frames.clone().zip(sent) {
             prop_assert_eq!(record.head, frame.head);
             prop_assert_eq!(record.inline, &frame.inline[..]);

@@ -6,9 +6,8 @@ use std::hint::black_box;
 use anyhow::{Result, ensure};
 use serde::{Deserialize, Serialize};
 use xenvelope_backend::{Backend, PairRoute};
-use xenvelope_frontend::transmit::FRAME_AT;
 use xenvelope_frontend::{Config, Frontend};
-use xenvelope_grant::seam::{Buffer, Host as _, Instant, Offload};
+use xenvelope_grant::seam::{Host as _, Instant, Offload};
 use xenvelope_hypervisor_sim::host::{CardAgent, VfHolder, make_vif};
 use xenvelope_hypervisor_sim::machine::{Costs, Domain, DomainOptions, Machine};
 use xenvelope_hypervisor_sim::nic::{CardPort, DomainPort, Nic, NicConfig};
@@ -155,11 +154,8 @@ fn rounds(
 #[inline(never)]
 fn sender_turn(guest: &mut Guest, bytes: &[u8], burst: usize, now: Instant) {
     guest.poll(now);
-    let place = FRAME_AT..FRAME_AT + bytes.len();
     for _ in 0..burst {
-        let Some(mut buffer) = guest.buffer(bytes.len()) else { return };
-        stack_builds(&mut buffer.stack_bytes_mut()[place.clone()], bytes);
-        guest.send(buffer, place.clone(), Offload::default());
+        guest.send_built(bytes.len(), Offload::default(), |frame| stack_builds(frame, bytes));
     }
     guest.flush(now);
 }

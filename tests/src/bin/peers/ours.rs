@@ -10,9 +10,8 @@ use std::time::{Duration, Instant as StdInstant};
 
 use anyhow::{Context, Result, bail};
 use xenvelope_backend::{Backend, PairRoute};
-use xenvelope_frontend::transmit::FRAME_AT;
 use xenvelope_frontend::{Config, Frontend, Link};
-use xenvelope_grant::seam::{Buffer, Host as _, Instant, Offload};
+use xenvelope_grant::seam::{Host as _, Instant, Offload};
 use xenvelope_hypervisor_sim::host::{CardAgent, VfHolder, make_vif};
 use xenvelope_hypervisor_sim::machine::{
     Backing, Costs, CounterSnapshot, Domain, DomainOptions, Machine,
@@ -220,11 +219,11 @@ fn stage(guest: &mut Guest, load: Load, writer: &mut Writer) -> u64 {
     if !guest.frontend.has_room(MACS[1], load.burst, envelopes(load)) {
         return 0;
     }
-    let place = FRAME_AT..FRAME_AT + load.length;
     for staged in 0..load.burst as u64 {
-        let Some(mut buffer) = guest.frontend.buffer(load.length) else { return staged };
-        writer.write(&mut buffer.stack_bytes_mut()[place.clone()]);
-        guest.frontend.send(buffer, place.clone(), Offload::default());
+        let write = |frame: &mut [u8]| writer.write(frame);
+        if guest.frontend.send_built(load.length, Offload::default(), write).is_none() {
+            return staged;
+        }
     }
     load.burst as u64
 }
