@@ -40,9 +40,9 @@ const SLOT: usize = 256;
 const SLOT_START: usize = 4;
 /// Frames of one round from guests, and as many from the uplink.
 const FRAMES: usize = 192;
-/// Frames out of envelopes for stock guests in one round: all that a channel of 64 envelopes
+/// Frames out of envelopes for stock guests in one round: all that a channel of 32 envelopes
 /// of full-sized frames holds.
-const ENVELOPE_SLOTS: usize = 1728;
+const ENVELOPE_SLOTS: usize = 1888;
 /// Scratch slots: guests' frames may need two each, if their tag changes.
 const SLOTS: usize = 2 * FRAMES + ENVELOPE_SLOTS + 2 * FRAMES;
 /// Frames that one guest gets in a round before others have their turn.

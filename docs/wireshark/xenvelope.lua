@@ -27,7 +27,7 @@
 
 local ETHER_TYPE = 0x88b5
 local VERSION = 1
-local MAX_ENVELOPE = 512
+local MAX_ENVELOPE = 1024
 local PAGE_SIZE = 4096
 local MAX_SEGMENTS = 17
 local TAG_LENGTH = 16

@@ -11,7 +11,7 @@ use xenvelope_grant::Words;
 use xenvelope_grant::ring::{Back, Front, RingError, RingLayout};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-/// Pages of one envelope ring: a header and 32 KiB of slots.
+/// Pages of one envelope ring: a header and 32 slots.
 pub const RING_PAGES: usize = 9;
 
 /// The layout of an envelope ring.
@@ -68,6 +68,7 @@ impl<W: Words> EnvelopeChannel<W> {
     }
 
     /// How many envelopes can be put in.
+    #[inline]
     pub fn room(&mut self) -> Result<u32, RingError> {
         if self.send.free() == 0 {
             let emptied = self.send.pending()?;
@@ -78,6 +79,7 @@ impl<W: Words> EnvelopeChannel<W> {
 
     /// Puts an envelope in: an Ethernet frame of at most [`MAX_ENVELOPE`] bytes. The other side
     /// does not see it before [`EnvelopeChannel::publish`].
+    #[inline]
     pub fn push(&mut self, envelope: &[u8]) -> Result<(), ChannelFull> {
         if envelope.len() > MAX_ENVELOPE {
             return Err(ChannelFull);
@@ -93,6 +95,7 @@ impl<W: Words> EnvelopeChannel<W> {
 
     /// Takes the next envelope out, if there is one by [`EnvelopeChannel::pending`]: a private
     /// copy of as many bytes as it says that it has.
+    #[inline]
     pub fn pop<'s>(&mut self, into: &'s mut Slot) -> &'s [u8] {
         let length = self.receive.pop_bytes(into, HEAD, claimed_length);
         &into.0[..length]

@@ -89,7 +89,7 @@ use crate::ethernet::{EthernetHeader, MacAddress};
 pub const ETHER_TYPE: u16 = 0x88B5;
 
 /// The longest envelope in bytes, Ethernet header included.
-pub const MAX_ENVELOPE: usize = 512;
+pub const MAX_ENVELOPE: usize = 1024;
 
 /// Bytes of a [`Tag`] at the start of a frame's granted data.
 pub const TAG_LEN: usize = 16;

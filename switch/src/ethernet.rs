@@ -140,6 +140,7 @@ impl EthernetHeader {
     ///
     /// # Errors
     /// [`FrameError::TooShort`] if the bytes end inside it.
+    #[inline]
     pub fn parse(frame: &[u8]) -> Result<EthernetHeader, FrameError> {
         let short = FrameError::TooShort { len: frame.len() };
         let (fixed, rest) = frame.split_first_chunk::<UNTAGGED_LEN>().ok_or(short)?;
@@ -160,12 +161,14 @@ impl EthernetHeader {
 
     /// How many bytes the header has: 14, or 18 with a tag.
     #[expect(clippy::len_without_is_empty, reason = "a header is never empty")]
+    #[inline]
     pub const fn len(&self) -> usize {
         if self.tci.is_some() { TAGGED_LEN } else { UNTAGGED_LEN }
     }
 
     /// The VLAN that the tag names, 0 to 4095. 0 if there is no tag or the tag is there for its
     /// priority only.
+    #[inline]
     pub const fn vid(&self) -> u16 {
         vid_of(self.tci)
     }
@@ -174,6 +177,7 @@ impl EthernetHeader {
     ///
     /// # Panics
     /// If `out` is shorter than [`len`](Self::len).
+    #[inline]
     pub fn write(&self, out: &mut [u8]) -> usize {
         out[..6].copy_from_slice(&self.destination.0);
         out[6..12].copy_from_slice(&self.source.0);

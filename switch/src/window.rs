@@ -70,17 +70,20 @@ impl<O> SendWindow<O> {
     }
 
     /// Our epoch with this peer.
+    #[inline]
     pub fn epoch(&self) -> u32 {
         self.epoch
     }
 
     /// The next envelope's sequence number, if the window has room for it.
+    #[inline]
     pub fn open(&self) -> Option<u32> {
         let oldest = self.outstanding.front().map_or(self.next, |sent| sent.sequence);
         (self.next.wrapping_sub(oldest) < WINDOW).then_some(self.next)
     }
 
     /// How many more envelopes the window has room for.
+    #[inline]
     pub fn room(&self) -> u32 {
         let oldest = self.outstanding.front().map_or(self.next, |sent| sent.sequence);
         WINDOW.saturating_sub(self.next.wrapping_sub(oldest))
@@ -88,6 +91,7 @@ impl<O> SendWindow<O> {
 
     /// The nonce of a sequence number: a keyed hash, so that nothing need be kept and nobody can
     /// guess the next.
+    #[inline]
     pub fn nonce(&self, sequence: u32) -> u64 {
         let mut hash = SipHasher13::new_with_keys(self.key.0, self.key.1);
         hash.write_u32(self.epoch);
@@ -96,11 +100,13 @@ impl<O> SendWindow<O> {
     }
 
     /// The envelope with the number that [`SendWindow::open`] gave has been sent.
+    #[inline]
     pub fn sent(&mut self) {
         self.next = self.next.wrapping_add(1);
     }
 
     /// Keeps a grant of the envelope `sequence` until it is done.
+    #[inline]
     pub fn keep(&mut self, sequence: u32, out: O, at: Instant) {
         self.outstanding.push_back(Sent { sequence, out, at });
     }
@@ -132,17 +138,20 @@ impl<O> SendWindow<O> {
     }
 
     /// Whether half of the window is in use: the peer should say done soon.
+    #[inline]
     pub fn half_full(&self) -> bool {
         let oldest = self.outstanding.front().map_or(self.next, |sent| sent.sequence);
         self.next.wrapping_sub(oldest) > WINDOW / 2
     }
 
     /// How many grants are out.
+    #[inline]
     pub fn outstanding(&self) -> usize {
         self.outstanding.len()
     }
 
     /// Checks a peer's done. Nothing is changed.
+    #[inline]
     pub fn check(&self, done: &Done) -> Result<(), BadDone> {
         if done.epoch != self.epoch {
             return Err(BadDone::OtherEpoch);
@@ -245,6 +254,7 @@ impl ReceiveWindow {
 
     /// Accepts an envelope that was checked. So many frames in it were `granted`: the sender may be
     /// waiting for its buffers.
+    #[inline]
     pub fn accept(&mut self, epoch: u32, sequence: u32, nonce: u64, granted: u32, now: Instant) {
         if self.epoch != Some(epoch) {
             *self = ReceiveWindow { epoch: Some(epoch), ..ReceiveWindow::default() };
@@ -270,6 +280,7 @@ impl ReceiveWindow {
     }
 
     /// What is finished, if anything ever came.
+    #[inline]
     pub fn done(&self) -> Option<Done> {
         let epoch = self.epoch?;
         let mut done = Done { epoch, cumulative: self.base, selective: self.seen, nonce: 0 };
@@ -278,6 +289,7 @@ impl ReceiveWindow {
     }
 
     /// A done has been sent.
+    #[inline]
     pub fn told(&mut self) {
         self.unacknowledged = 0;
         self.since = None;
@@ -285,6 +297,7 @@ impl ReceiveWindow {
 
     /// Granted frames are finished at last. If a done was sent after they had come it did not tell
     /// of them: another is owed.
+    #[inline]
     pub fn owe(&mut self, frames: u32, now: Instant) {
         if self.since.is_none() && self.epoch.is_some() {
             self.unacknowledged = frames;
@@ -304,11 +317,13 @@ impl ReceiveWindow {
     }
 
     /// Granted frames that no done has told of.
+    #[inline]
     pub fn unacknowledged(&self) -> u32 {
         self.unacknowledged
     }
 
     /// Since when the oldest envelope waits that no done has told of.
+    #[inline]
     pub fn waiting_since(&self) -> Option<Instant> {
         self.since
     }

@@ -29,7 +29,7 @@ const FLIGHTS: usize = 4;
 const ROOM: usize = INBOX / 2;
 
 /// Frames that fit into one envelope: of one byte each.
-const MAX_FRAMES: usize = 64;
+const MAX_FRAMES: usize = 128;
 const _: () = assert!(MAX_FRAMES * (8 + 1) >= MAX_ENVELOPE, "a record has 8 bytes at least");
 
 /// What one peer sent of a batch that is to be copied.

@@ -61,6 +61,7 @@ where
     }
 
     /// Requests taken and not yet answered.
+    #[inline]
     pub fn unanswered(&self) -> u32 {
         self.req_cons.wrapping_sub(self.rsp_prod)
     }
@@ -84,6 +85,7 @@ where
     ///
     /// # Panics
     /// If `head` is not a multiple of 8, or more than a request.
+    #[inline]
     pub fn pop_bytes(
         &mut self,
         request: &mut Req,
@@ -119,6 +121,7 @@ where
     }
 
     /// Answers everything taken so far with responses that carry nothing: the slots are empty.
+    #[inline]
     pub fn release_all(&mut self) {
         self.rsp_prod = self.req_cons;
     }

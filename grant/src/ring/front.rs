@@ -92,11 +92,13 @@ where
     }
 
     /// How many requests can be put in: `RING_FREE_REQUESTS`.
+    #[inline]
     pub fn free(&self) -> u32 {
         self.layout.slots - self.outstanding()
     }
 
     /// Requests put in whose responses we have not taken.
+    #[inline]
     pub fn outstanding(&self) -> u32 {
         self.req_prod.wrapping_sub(self.rsp_cons)
     }
@@ -121,6 +123,7 @@ where
     ///
     /// # Panics
     /// If it is longer than a slot.
+    #[inline]
     pub fn push_bytes(&mut self, request: &[u8]) -> Result<(), RingFull> {
         assert!(request.len() <= size_of::<Req>(), "a request of {} bytes", request.len());
         if self.free() == 0 {
@@ -172,6 +175,7 @@ where
 
     /// Takes `count` responses that carry nothing: slots that the back has emptied. No more than
     /// [`Front::pending`] said.
+    #[inline]
     pub fn discard(&mut self, count: u32) {
         self.rsp_cons = self.rsp_cons.wrapping_add(count);
     }

@@ -121,8 +121,9 @@ impl<A: Atomics> Words for AtomicWords<A> {
 
 /// Words that are copied with one look at where the end is: compilers leave loops over atomics as
 /// they are written.
-const AT_ONCE: usize = 4;
+const AT_ONCE: usize = 8;
 
+#[inline]
 fn load_words(from: &[AtomicU64], to: &mut [[u8; 8]]) {
     let load = |word: &AtomicU64| word.load(Ordering::Relaxed).to_ne_bytes();
     let (blocks, rest) = from.as_chunks::<AT_ONCE>();
@@ -135,6 +136,7 @@ fn load_words(from: &[AtomicU64], to: &mut [[u8; 8]]) {
     }
 }
 
+#[inline]
 fn store_words(to: &[AtomicU64], from: &[[u8; 8]]) {
     let store = |word: &AtomicU64, bytes| word.store(u64::from_ne_bytes(bytes), Ordering::Relaxed);
     let (blocks, rest) = to.as_chunks::<AT_ONCE>();

@@ -64,6 +64,7 @@ impl EnvelopeBuilder {
     }
 
     /// As [`EnvelopeBuilder::deliver`], in the place of an envelope that is not needed any more.
+    #[inline]
     pub fn deliver_next(&mut self, addresses: Addresses, head: DeliverHead, done: Option<Done>) {
         self.begin(addresses, RawHeadFields::of(head), done);
     }
@@ -85,6 +86,7 @@ impl EnvelopeBuilder {
         builder
     }
 
+    #[inline]
     fn begin(&mut self, addresses: Addresses, head: RawHeadFields, done: Option<Done>) {
         let Addresses { destination, source, tci } = addresses;
         let ethernet = EthernetHeader { destination, source, tci, ether_type: ETHER_TYPE };
@@ -270,6 +272,7 @@ impl EnvelopeBuilder {
 
     /// Says by which mechanism the right to read what it grants reaches its receiver. With
     /// [`Mechanism::Transitive`] a done is for the driver domain itself.
+    #[inline]
     pub fn mark(&mut self, mechanism: Mechanism) {
         self.head.flags -= EnvelopeFlags::KEYED | EnvelopeFlags::PASSED_ON;
         self.head.flags |= match mechanism {
@@ -312,6 +315,7 @@ impl EnvelopeBuilder {
 }
 
 impl RawHeadFields {
+    #[inline]
     fn of(head: DeliverHead) -> RawHeadFields {
         let mut flags = EnvelopeFlags::empty();
         flags.set(EnvelopeFlags::TAGGED, head.tagged);

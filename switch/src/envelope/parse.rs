@@ -149,6 +149,7 @@ impl<'a> Envelope<'a> {
     ///
     /// # Errors
     /// [`EnvelopeError`] for all that the [module](super) says is refused.
+    #[inline]
     pub fn parse(frame: &'a [u8]) -> Result<Envelope<'a>, EnvelopeError> {
         let header = EthernetHeader::parse(frame)?;
         if header.ether_type != ETHER_TYPE {
@@ -185,6 +186,7 @@ impl<'a> Envelope<'a> {
 }
 
 impl<'a> Body<'a> {
+    #[inline]
     fn parse(
         raw: &RawHead,
         rest: &'a [u8],

@@ -84,9 +84,9 @@ impl<'a> Frames<'a> {
         let mut rest = bytes;
         let (mut granted, mut all_plain) = (0, true);
         for _ in 0..count {
-            rest = match Plain::split(rest) {
-                Some((plain, behind)) if plain.is_valid() => behind,
-                _ => {
+            rest = match Plain::behind_valid(rest) {
+                Some(behind) => behind,
+                None => {
                     let (pieces, behind) = Pieces::split(rest)?;
                     pieces.check(context)?;
                     granted += u8::from(pieces.raw.segments > 0);
@@ -168,11 +168,19 @@ impl<'a> Plain<'a> {
         Some((Plain { ether_type, total: (word >> 32) as u16, inline }, rest))
     }
 
-    /// Whether [`Pieces::check`] would find nothing.
+    /// What is behind the first record of `bytes`, if that is of this kind and [`Pieces::check`]
+    /// would find nothing.
     #[inline]
-    fn is_valid(&self) -> bool {
-        let total = usize::from(self.total);
-        total > 0 && total == self.inline.len() && check_inner(self.ether_type).is_ok()
+    fn behind_valid(bytes: &'a [u8]) -> Option<&'a [u8]> {
+        let (raw, rest) = bytes.split_first_chunk::<RECORD_LEN>()?;
+        let word = u64::from_le_bytes(*raw);
+        let (ether_type, length) = Plain::type_and_length(*raw);
+        let total = (word >> 32) as u16;
+        let valid = word & NOT_PLAIN == 0
+            && usize::from(total) == length
+            && length > 0
+            && check_inner(ether_type).is_ok();
+        if valid { rest.get(length..) } else { None }
     }
 
     #[inline]
@@ -190,7 +198,7 @@ impl<'a> Plain<'a> {
 /// Whether a frame of that type may travel in an envelope.
 #[inline]
 fn check_inner(ether_type: u16) -> Result<(), EnvelopeError> {
-    if [ETHER_TYPE, TPID_CUSTOMER, TPID_SERVICE].contains(&ether_type) {
+    if matches!(ether_type, ETHER_TYPE | TPID_CUSTOMER | TPID_SERVICE) {
         return Err(EnvelopeError::InnerType(ether_type));
     }
     Ok(())
