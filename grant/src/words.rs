@@ -12,6 +12,7 @@ mod atomics;
 #[cfg(any(test, feature = "heap-words"))]
 mod heap;
 
+use core::array;
 use core::sync::atomic::Ordering;
 
 pub use atomics::{AtomicWords, Atomics};
@@ -45,6 +46,12 @@ pub trait Words {
 
     /// Loads 64 bits.
     fn load_u64(&self, at: usize, order: Ordering) -> u64;
+    /// Loads words of 64 bits that lie one after the other, in that order, each exactly once and
+    /// with that ordering. It is no more atomic than the loads one by one; where the words are
+    /// looked for and checked once for all, it costs less.
+    fn load_u64s<const N: usize>(&self, at: usize, order: Ordering) -> [u64; N] {
+        array::from_fn(|index| self.load_u64(at + 8 * index, order))
+    }
     /// Stores 64 bits.
     fn store_u64(&self, at: usize, value: u64, order: Ordering);
 
@@ -94,6 +101,10 @@ impl<H: HasWords + ?Sized> Words for H {
     }
     fn load_u64(&self, at: usize, order: Ordering) -> u64 {
         self.words().load_u64(at, order)
+    }
+    #[inline]
+    fn load_u64s<const N: usize>(&self, at: usize, order: Ordering) -> [u64; N] {
+        self.words().load_u64s(at, order)
     }
     fn store_u64(&self, at: usize, value: u64, order: Ordering) {
         self.words().store_u64(at, value, order);

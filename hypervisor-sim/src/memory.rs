@@ -103,10 +103,12 @@ impl Memory {
         assert!(!pages.is_empty(), "a window needs a page");
         let contiguous =
             pages.windows(2).all(|two| two[0].addr().get() + PAGE_SIZE == two[1].addr().get());
+        let size = pages.len() * PAGE_SIZE;
         AtomicWords::new(WindowPages {
             _memory: Arc::clone(self),
             base: pages[0],
-            size: pages.len() * PAGE_SIZE,
+            size,
+            contiguous: if contiguous { size } else { 0 },
             scattered: (!contiguous).then(|| pages.into()),
             writable,
         })
@@ -118,6 +120,7 @@ impl Memory {
             _memory: Arc::clone(self),
             base: self.page_pointer(gfn),
             size: PAGE_SIZE,
+            contiguous: PAGE_SIZE,
             scattered: None,
             writable: true,
         }
@@ -303,6 +306,8 @@ pub(crate) struct WindowPages {
     /// Where each page is, if they are not contiguous.
     scattered: Option<Arc<[NonNull<u8>]>>,
     size: usize,
+    /// `size`, or 0 if they are not contiguous: one number to compare with where it counts.
+    contiguous: usize,
     writable: bool,
 }
 
@@ -353,6 +358,12 @@ impl Atomics for WindowPages {
         let count = count.min((end - at) / 8);
         // SAFETY: as in `u16`, for all of the words: up to `end` they are contiguous.
         unsafe { std::slice::from_raw_parts(first.cast(), count) }
+    }
+    #[inline]
+    fn u64_array<const N: usize>(&self, at: usize) -> Option<&[AtomicU64; N]> {
+        let fits = at <= self.contiguous && self.contiguous - at >= 8 * N;
+        // SAFETY: as in `u16`, for all of the words, which are inside the contiguous pages.
+        (fits && at.is_multiple_of(8)).then(|| unsafe { &*self.base.as_ptr().add(at).cast() })
     }
 }
 

@@ -52,7 +52,7 @@ impl MacAddress {
     /// The address as a number of 48 bits, its first byte the most significant.
     pub const fn to_bits(self) -> u64 {
         let [a, b, c, d, e, f] = self.0;
-        u64::from_be_bytes([0, 0, a, b, c, d, e, f])
+        (u32::from_be_bytes([a, b, c, d]) as u64) << 16 | u16::from_be_bytes([e, f]) as u64
     }
 
     /// The address from the low 48 bits of a number; higher bits are ignored.

@@ -14,7 +14,7 @@
 //! | 64 | 8 | heartbeat, on a cache line of its own |
 //! | 128 | 128 each | buckets of 4 entries |
 //!
-//! An entry is four words of 64 bits. Each has a value in its upper 48 bits and the entry's
+//! An entry is three words of 64 bits. Each has a value in its upper 48 bits and the entry's
 //! version in its lower 16:
 //!
 //! | word | value |
@@ -22,15 +22,33 @@
 //! | 0 | MAC address, its first byte the most significant |
 //! | 1 | from bit 0: domid (16), VLAN (12), channel (12), flags (8) |
 //! | 2 | the peer's incarnation |
-//! | 3 | 0 |
 //!
-//! An address may be in either of two buckets. They are the lower and the upper half of a
-//! SipHash-1-3, each under the mask; its keys are the seed and the layout, its input the 8 bytes
-//! of `address << 16 | VLAN`. A reader looks at no more than these eight entries and takes
-//! one only if all four versions are equal and not zero. Anything else is a miss, and a miss is
-//! the default route: a reader never waits, and a writer that dies half way leaves a miss.
+//! A bucket begins with a word of tags, so that one look tells which of its entries it may be. The
+//! first two entries are in the same cache line:
+//!
+//! | at | bytes | bucket |
+//! |---|---|---|
+//! | 0 | 2 each | tags of entries 0 to 3; 0: there is no entry |
+//! | 8 | 24 each | entries 0 to 3 |
+//! | 104 | 24 | 0 |
+//!
+//! An address may be in either of two buckets. They are the lower and the upper half of a hash of
+//! 64 bits, each under the mask. With x as `address << 16 | VLAN`, and keys k0 to k4, of which ki
+//! is the SipHash-1-3 of the number i in 8 bytes under the keys seed and layout:
+//!
+//! * u is bits 64 to 127 of `x * (k0 + k1 * 2^64) + (k2 + k3 * 2^64)`
+//! * v is `(u ^ u >> 32) * (k4 | 1)`, of which the lower 64 bits are kept
+//! * the hash is `v ^ v >> 32`
+//!
+//! The tag is the hash's upper 16 bits, the lowest of them set.
+//!
+//! A reader looks at no more than the eight entries of the two buckets, and only at those with the
+//! right tag. That is a hint and no more: it takes an entry only if address and VLAN are the right
+//! ones and all three versions are equal and not zero. Anything else is a miss, and a miss is the default
+//! route: a reader never waits, and a writer that dies half way leaves a miss.
 
 mod entry;
+mod hash;
 mod reader;
 #[cfg(test)]
 mod tests;
@@ -38,16 +56,11 @@ mod tests;
 mod words;
 mod writer;
 
-use core::hash::Hasher;
-
-use siphasher::sip::SipHasher13;
 use thiserror::Error;
 
 pub use entry::{Entry, EntryFlags};
 pub use reader::TableReader;
 pub use writer::{TableFull, TableWriter};
-
-use crate::ethernet::MacAddress;
 
 /// The channel that is the guest's own VF.
 pub const CHANNEL_VF: u16 = 0;
@@ -61,8 +74,8 @@ pub const MAX_CHANNEL: u16 = 4095;
 /// Most entries that a look-up examines.
 pub const MAX_EXAMINED: usize = 2 * BUCKET_ENTRIES;
 
-/// "xF" and version 1.
-const LAYOUT: u32 = 0x7846_0001;
+/// "xF" and version 2. Version 1 had no tags, a fourth word in each entry, and SipHash.
+const LAYOUT: u32 = 0x7846_0002;
 
 const LAYOUT_AT: usize = 0;
 const MASK_AT: usize = 4;
@@ -74,8 +87,12 @@ const HEARTBEAT_AT: usize = 64;
 const BUCKETS_AT: usize = 128;
 
 const BUCKET_ENTRIES: usize = 4;
-const BUCKET_LEN: usize = BUCKET_ENTRIES * ENTRY_LEN;
-const ENTRY_LEN: usize = 32;
+const BUCKET_LEN: usize = 128;
+const TAG_BITS: usize = 64 / BUCKET_ENTRIES;
+/// Where entries begin in a bucket, after the tags.
+const ENTRIES_AT: usize = 8;
+const ENTRY_LEN: usize = 24;
+const _: () = assert!(ENTRIES_AT + BUCKET_ENTRIES * ENTRY_LEN <= BUCKET_LEN);
 
 /// The smallest table: a header and one bucket.
 const MIN_SIZE: usize = BUCKETS_AT + BUCKET_LEN;
@@ -103,16 +120,12 @@ pub enum TableError {
     },
 }
 
-/// The two buckets that an address may be in. They may be the same one.
-fn buckets(seed: u64, mask: u32, mac: MacAddress, vid: u16) -> [usize; 2] {
-    let mut hasher = SipHasher13::new_with_keys(seed, u64::from(LAYOUT));
-    hasher.write(&(mac.to_bits() << 16 | u64::from(vid)).to_le_bytes());
-    let hash = hasher.finish();
-    // The two halves of the hash.
-    [(hash as u32 & mask) as usize, ((hash >> 32) as u32 & mask) as usize]
+/// Where a bucket lies, in bytes, and its tags.
+fn bucket_at(bucket: usize) -> usize {
+    BUCKETS_AT + bucket * BUCKET_LEN
 }
 
-/// Where the entry lies, in bytes.
+/// Where an entry lies, in bytes.
 fn entry_at(bucket: usize, slot: usize) -> usize {
-    BUCKETS_AT + bucket * BUCKET_LEN + slot * ENTRY_LEN
+    bucket_at(bucket) + ENTRIES_AT + slot * ENTRY_LEN
 }

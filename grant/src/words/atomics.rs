@@ -1,5 +1,6 @@
 //! Words by the processor's atomics: what every implementation over mapped pages has in common.
 
+use core::array;
 use core::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering, fence};
 
 use super::Words;
@@ -23,6 +24,12 @@ pub trait Atomics {
     /// Words of 64 bits that lie one after the other: `count` of them, or fewer, but not none, if
     /// the memory is not contiguous. `count` is not 0.
     fn u64s(&self, at: usize, count: usize) -> &[AtomicU64];
+    /// Exactly so many words of 64 bits that lie one after the other, if they do and are there.
+    /// `N` is not 0.
+    #[inline]
+    fn u64_array<const N: usize>(&self, at: usize) -> Option<&[AtomicU64; N]> {
+        self.u64s(at, N).first_chunk()
+    }
 }
 
 /// [`Atomics`] as [`Words`]: the only way to them, so that no store gets by the check. Copies are
@@ -37,6 +44,12 @@ impl<A: Atomics> AtomicWords<A> {
     /// These atomics, as words.
     pub fn new(atomics: A) -> AtomicWords<A> {
         AtomicWords(atomics)
+    }
+
+    /// Words that are not contiguous, or not so many: the one beyond the end panics.
+    #[cold]
+    fn load_one_by_one<const N: usize>(&self, at: usize, order: Ordering) -> [u64; N] {
+        array::from_fn(|index| self.load_u64(at + 8 * index, order))
     }
 
     fn may_store(&self) {
@@ -72,6 +85,14 @@ impl<A: Atomics> Words for AtomicWords<A> {
     }
     fn load_u64(&self, at: usize, order: Ordering) -> u64 {
         u64::from_le(self.0.u64(at).load(order))
+    }
+    #[inline]
+    fn load_u64s<const N: usize>(&self, at: usize, order: Ordering) -> [u64; N] {
+        const { assert!(N > 0, "a load of no words") };
+        match self.0.u64_array::<N>(at) {
+            Some(words) => words.each_ref().map(|word| u64::from_le(word.load(order))),
+            None => self.load_one_by_one(at, order),
+        }
     }
     fn store_u64(&self, at: usize, value: u64, order: Ordering) {
         self.may_store();

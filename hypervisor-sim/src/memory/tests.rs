@@ -20,6 +20,37 @@ fn a_window_over_scattered_pages_reads_them_in_the_order_given() {
 }
 
 #[test]
+fn words_that_are_loaded_together_are_those_that_are_loaded_one_by_one() {
+    let mut run = PageRun::map(3).expect("three pages");
+    for (at, byte) in run.bytes_mut().iter_mut().enumerate() {
+        *byte = (at / 8 % 251) as u8;
+    }
+    for frames in [[0, 1], [2, 0]] {
+        let window = run.memory().window(frames, false);
+        // In a page, across two, and up to the end.
+        for at in [0, 8, PAGE_SIZE - 16, 2 * PAGE_SIZE - 24] {
+            let together: [u64; 3] = window.load_u64s(at, Ordering::Acquire);
+            let alone = [0, 8, 16].map(|word| window.load_u64(at + word, Ordering::Acquire));
+            assert_eq!(together, alone, "{at} of {frames:?}");
+        }
+    }
+}
+
+#[test]
+#[should_panic(expected = "8 bytes at 4096")]
+fn words_together_of_which_one_is_beyond_the_end_panic() {
+    let run = PageRun::map(1).expect("a page");
+    let _: [u64; 3] = run.window(1).load_u64s(PAGE_SIZE - 16, Ordering::Relaxed);
+}
+
+#[test]
+#[should_panic(expected = "8 bytes at 4")]
+fn words_together_that_are_not_aligned_panic() {
+    let run = PageRun::map(1).expect("a page");
+    let _: [u64; 2] = run.window(1).load_u64s(4, Ordering::Relaxed);
+}
+
+#[test]
 #[should_panic(expected = "read-only")]
 fn a_store_to_a_read_only_window_panics() {
     let run = PageRun::map(1).expect("a page");

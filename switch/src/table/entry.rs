@@ -52,38 +52,56 @@ impl Entry {
     }
 
     /// The words of the entry under a version.
-    pub(super) fn words(&self, version: u16) -> [u64; 4] {
+    pub(super) fn words(&self, version: u16) -> EntryWords {
         let place = u64::from(self.peer.domid.0)
             | u64::from(self.vid) << VID_AT
             | u64::from(self.channel) << CHANNEL_AT
             | u64::from(self.flags.bits()) << FLAGS_AT;
-        [self.mac.to_bits(), place, self.peer.incarnation, 0]
-            .map(|value| value << VERSION_BITS | u64::from(version))
+        let word = |value| value << VERSION_BITS | u64::from(version);
+        let [first, place, incarnation] =
+            [self.mac.to_bits(), place, self.peer.incarnation].map(word);
+        EntryWords { first, place, incarnation }
     }
+}
 
-    /// The entry, if the words belong together and it can be used. Words of garbage may well be
-    /// an entry; one whose domid or flags mean nothing here is none, since a flag that is not
-    /// known may forbid what would be done.
-    pub(super) fn from_words(words: [u64; 4]) -> Option<Entry> {
-        let version = version_of(words[0]);
-        if version == 0 || words.iter().any(|&word| version_of(word) != version) {
+/// The words of an entry as they were read, which may be garbage.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct EntryWords {
+    /// The address.
+    pub first: u64,
+    /// Domid, VLAN, channel and flags.
+    pub place: u64,
+    /// The incarnation.
+    pub incarnation: u64,
+}
+
+impl EntryWords {
+    /// The entry for that address in that VLAN, if the words are one and belong together, and it
+    /// can be used. Words of garbage may well be an entry; one whose domid or flags mean nothing
+    /// here is none, since a flag that is not known may forbid what would be done.
+    #[inline]
+    pub(super) fn entry(self, mac: MacAddress, vid: u16) -> Option<Entry> {
+        // Of the first word the version is left if the address is this one.
+        let version = self.first ^ mac.to_bits() << VERSION_BITS;
+        if version == 0 || version > u64::from(u16::MAX) {
             return None;
         }
-        let [mac, place, incarnation, _spare] = words.map(|word| word >> VERSION_BITS);
+        if version_of(self.place ^ version) | version_of(self.incarnation ^ version) != 0 {
+            return None;
+        }
+        let [place, incarnation] = [self.place, self.incarnation].map(|word| word >> VERSION_BITS);
+        if (place >> VID_AT) as u16 & MAX_VID != vid {
+            return None;
+        }
         // Each cast keeps the bits of one field.
         Some(Entry {
-            mac: MacAddress::from_bits(mac),
-            vid: (place >> VID_AT) as u16 & MAX_VID,
+            mac,
+            vid,
             peer: Peer { domid: DomId::ordinary(place as u16)?, incarnation },
             channel: (place >> CHANNEL_AT) as u16 & MAX_CHANNEL,
             flags: EntryFlags::from_bits((place >> FLAGS_AT) as u8)?,
         })
     }
-}
-
-/// Whether a first word can be that of an entry for this address.
-pub(super) fn may_be(word: u64, mac: MacAddress) -> bool {
-    version_of(word) != 0 && word >> VERSION_BITS == mac.to_bits()
 }
 
 const fn version_of(word: u64) -> u16 {

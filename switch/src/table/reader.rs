@@ -4,24 +4,24 @@ use core::sync::atomic::Ordering::{Acquire, Relaxed};
 
 use xenvelope_grant::{Peer, Words};
 
-use super::entry::{Entry, may_be};
+use super::entry::{Entry, EntryWords};
+use super::hash::Hash;
 use super::{
-    BUCKET_ENTRIES, BUCKET_LEN, BUCKETS_AT, CHANNEL_DRIVER_DOMAIN, DEFAULT_ROUTE_AT, EPOCH_AT,
-    FLOODS_AT, HEARTBEAT_AT, LAYOUT, LAYOUT_AT, MASK_AT, MAX_CHANNEL, MIN_SIZE, SEED_AT,
-    TableError, buckets, entry_at,
+    BUCKET_LEN, BUCKETS_AT, CHANNEL_DRIVER_DOMAIN, DEFAULT_ROUTE_AT, EPOCH_AT, FLOODS_AT,
+    HEARTBEAT_AT, LAYOUT, LAYOUT_AT, MASK_AT, MAX_CHANNEL, MIN_SIZE, SEED_AT, TAG_BITS, TableError,
+    bucket_at, entry_at,
 };
 use crate::ethernet::MacAddress;
 
 /// Reads a table that the manager writes at the same time.
 ///
-/// A look-up loads at most 32 words, never waits and never tries again. No content of the memory
+/// A look-up loads at most 26 words, never waits and never tries again. No content of the memory
 /// makes it panic.
 #[derive(Debug)]
 pub struct TableReader<W> {
     words: W,
     /// Copied at attach: what the memory says later cannot lead us out of it.
-    mask: u32,
-    seed: u64,
+    hash: Hash,
 }
 
 impl<W: Words> TableReader<W> {
@@ -49,31 +49,38 @@ impl<W: Words> TableReader<W> {
             return Err(TableError::Mask { mask, size });
         }
         let seed = words.load_u64(SEED_AT, Relaxed);
-        Ok(TableReader { words, mask, seed })
+        Ok(TableReader { words, hash: Hash::new(seed, mask) })
     }
 
     /// Who has an address in a VLAN, and how to reach them. `None` is the default route.
+    #[inline(always)]
     pub fn lookup(&self, mac: MacAddress, vid: u16) -> Option<Entry> {
-        let [first, second] = buckets(self.seed, self.mask, mac, vid);
-        self.in_bucket(first, mac, vid)
-            .or_else(|| if second == first { None } else { self.in_bucket(second, mac, vid) })
-    }
-
-    fn in_bucket(&self, bucket: usize, mac: MacAddress, vid: u16) -> Option<Entry> {
-        (0..BUCKET_ENTRIES)
-            .filter_map(|slot| self.read(entry_at(bucket, slot), mac))
-            .find(|entry| entry.vid == vid)
-    }
-
-    fn read(&self, at: usize, mac: MacAddress) -> Option<Entry> {
-        // Acquire: with the first word we see at least the others that were written before it.
-        // Should they be newer, the versions differ.
-        let first = self.words.load_u64(at, Acquire);
-        if !may_be(first, mac) {
-            return None;
+        let place = self.hash.place(mac, vid);
+        // In this order: an entry that is moved is in the second before it leaves the first.
+        let [mut bucket, second] = place.buckets;
+        loop {
+            // Acquire: with a tag we see at least the entry that was written before it, and
+            // without one at least the copy in the other bucket that was.
+            let [tags] = self.words.load_u64s(bucket_at(bucket), Acquire);
+            let mut left = place.among(tags);
+            // Each turn takes a bit away, of four.
+            while left != 0 {
+                let slot = left.trailing_zeros() as usize / TAG_BITS;
+                // Acquire: with the first word we see at least the others that were written
+                // before it. Should they be newer, the versions differ.
+                let [first, place, incarnation] =
+                    self.words.load_u64s(entry_at(bucket, slot), Acquire);
+                let found = EntryWords { first, place, incarnation }.entry(mac, vid);
+                if found.is_some() {
+                    return found;
+                }
+                left &= left - 1;
+            }
+            if bucket == second {
+                return None;
+            }
+            bucket = second;
         }
-        let load = |word: usize| self.words.load_u64(at + 8 * word, Relaxed);
-        Entry::from_words([first, load(1), load(2), load(3)])
     }
 
     /// A number that grows as long as the manager lives. If it stands still for too long, the

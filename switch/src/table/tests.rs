@@ -1,5 +1,6 @@
 //! The table against a model, against garbage, and with a reader at work while it is written.
 
+mod hash;
 mod layout;
 mod model;
 
@@ -9,10 +10,12 @@ use core::sync::atomic::Ordering::Relaxed;
 use proptest::prelude::*;
 use xenvelope_grant::{DomId, Peer, Words};
 
+use super::entry::EntryWords;
+use super::hash::Hash;
 use super::words::Memory;
 use super::{
-    BUCKETS_AT, CHANNEL_DRIVER_DOMAIN, CHANNEL_VF, ENTRY_LEN, Entry, EntryFlags, LAYOUT,
-    MAX_EXAMINED, TableError, TableReader, TableWriter, buckets,
+    BUCKET_ENTRIES, CHANNEL_DRIVER_DOMAIN, CHANNEL_VF, Entry, EntryFlags, LAYOUT, MAX_EXAMINED,
+    TAG_BITS, TableError, TableReader, TableWriter, bucket_at, entry_at,
 };
 use crate::ethernet::MacAddress;
 
@@ -28,6 +31,11 @@ fn entry(number: u64, vid: u16) -> Entry {
         channel: (number & 0xFFF) as u16,
         flags: EntryFlags::ENVELOPE,
     }
+}
+
+/// Where an entry's words lie.
+fn places(bucket: usize, slot: usize) -> [usize; 3] {
+    [0, 8, 16].map(|word| entry_at(bucket, slot) + word)
 }
 
 #[test]
@@ -114,16 +122,15 @@ fn a_writer_that_dies_half_way_leaves_a_miss() {
     let mut writer = TableWriter::new(&memory, 1, 2).unwrap();
     let reader = TableReader::attach(&memory).unwrap();
     writer.insert(entry(1, 0)).unwrap();
-    let old: [u64; 4] =
-        core::array::from_fn(|word| memory.load_u64(BUCKETS_AT + 8 * word, Relaxed));
+    let places = places(0, 0);
+    let old = places.map(|at| memory.load_u64(at, Relaxed));
     writer.insert(Entry { channel: 9, ..entry(1, 0) }).unwrap();
-    let new: [u64; 4] =
-        core::array::from_fn(|word| memory.load_u64(BUCKETS_AT + 8 * word, Relaxed));
+    let new = places.map(|at| memory.load_u64(at, Relaxed));
     // Every mixture of an old entry and a new one.
-    for mixture in 1..15 {
-        for word in 0..4 {
+    for mixture in 1..7 {
+        for (word, at) in places.into_iter().enumerate() {
             let value = if mixture >> word & 1 == 0 { old[word] } else { new[word] };
-            memory.store_u64(BUCKETS_AT + 8 * word, value, Relaxed);
+            memory.store_u64(at, value, Relaxed);
         }
         assert_eq!(reader.lookup(mac(1), 0), None, "{mixture:#b}");
     }
@@ -146,23 +153,36 @@ fn a_lookup_examines_eight_entries_at_most() {
     let memory = Memory::new(8192);
     let mut writer = TableWriter::new(&memory, 5, 2).unwrap();
     let reader = TableReader::attach(&memory).unwrap();
-    // The worst table: every entry is this address in another VLAN.
-    for word in (BUCKETS_AT..memory.size()).step_by(ENTRY_LEN) {
-        for (index, value) in entry(1, 99).words(1).into_iter().enumerate() {
-            memory.store_u64(word + 8 * index, value, Relaxed);
+    // The worst table: every entry is this address in another VLAN, with this one's tag.
+    let fill = |tag: u16| {
+        for bucket in 0..32 {
+            let tags = (0..BUCKET_ENTRIES).fold(0, |tags, _| tags << TAG_BITS | u64::from(tag));
+            memory.store_u64(bucket_at(bucket), tags, Relaxed);
+        }
+    };
+    fill(Hash::new(5, 31).place(mac(1), 0).tag);
+    for (bucket, slot) in (0..32).flat_map(|bucket| (0..BUCKET_ENTRIES).map(move |s| (bucket, s))) {
+        let EntryWords { first, place, incarnation } = entry(1, 99).words(1);
+        for (at, word) in places(bucket, slot).into_iter().zip([first, place, incarnation]) {
+            memory.store_u64(at, word, Relaxed);
         }
     }
     memory.loads();
     assert_eq!(reader.lookup(mac(1), 0), None);
-    assert!(memory.loads() <= 4 * MAX_EXAMINED);
+    assert_eq!(memory.loads(), 2 + 3 * MAX_EXAMINED);
     // Two choices that are one bucket are looked at once.
     let vid = (0..4096).find(|&vid| {
-        let [first, second] = buckets(5, 31, mac(1), vid);
+        let [first, second] = Hash::new(5, 31).place(mac(1), vid).buckets;
         first == second
     });
+    let vid = vid.unwrap();
+    fill(Hash::new(5, 31).place(mac(1), vid).tag);
     memory.loads();
-    assert_eq!(reader.lookup(mac(1), vid.unwrap()), None);
-    assert_eq!(memory.loads(), 4 * MAX_EXAMINED / 2);
+    assert_eq!(reader.lookup(mac(1), vid), None);
+    assert_eq!(memory.loads(), 1 + 3 * MAX_EXAMINED / 2);
+    // Where no tag is the right one, no entry is looked at.
+    fill(0);
+    assert_eq!((reader.lookup(mac(1), vid), memory.loads()), (None, 1));
     assert!(writer.insert(entry(1, 0)).is_ok());
 }
 
@@ -211,7 +231,7 @@ proptest! {
         if let Ok(reader) = TableReader::attach(&memory) {
             memory.loads();
             reader.lookup(MacAddress(wanted), vid);
-            prop_assert!(memory.loads() <= 4 * MAX_EXAMINED);
+            prop_assert!(memory.loads() <= 2 + 3 * MAX_EXAMINED);
             reader.heartbeat();
             reader.epoch();
             reader.still_leads_to(Peer { domid: DomId(1), incarnation: 1 }, MacAddress(wanted), vid);
@@ -220,11 +240,55 @@ proptest! {
     }
 
     #[test]
-    fn an_entry_of_garbage_is_a_miss_or_makes_sense(words: [u64; 4], version: u16, same: bool) {
-        let words =
-            if same { words.map(|word| word & !0xFFFF | u64::from(version)) } else { words };
-        if let Some(found) = Entry::from_words(words) {
+    fn an_entry_of_garbage_is_a_miss_or_makes_sense(
+        garbage: [u64; 3],
+        version: u16,
+        same: bool,
+    ) {
+        let words = if same {
+            garbage.map(|word| word & !0xFFFF | u64::from(version))
+        } else {
+            garbage
+        };
+        let [first, place, incarnation] = words;
+        let (wanted, vid) = (MacAddress::from_bits(first >> 16), (place >> 32) as u16 & 0xFFF);
+        let found = EntryWords { first, place, incarnation }.entry(wanted, vid);
+        let versions = words.map(|word| word as u16);
+        if versions[0] == 0 || versions.iter().any(|&one| one != versions[0]) {
+            prop_assert_eq!(found, None);
+        }
+        if let Some(found) = found {
             prop_assert!(found.fits() && found.peer.domid.0 < DomId::FIRST_RESERVED);
         }
+    }
+
+    #[test]
+    fn tags_that_are_the_right_one_are_named(tags: [u16; 4], right: u16, places: [bool; 4]) {
+        let mut place = Hash::new(1, 0).place(mac(1), 0);
+        place.tag = right | 1;
+        let tags: [u16; 4] =
+            core::array::from_fn(|at| if places[at] { place.tag } else { tags[at] });
+        let word = tags.iter().rev().fold(0, |word, &tag| word << TAG_BITS | u64::from(tag));
+        let named = place.among(word);
+        prop_assert_eq!(named & !0x8000_8000_8000_8000, 0, "no more than four");
+        for (at, tag) in tags.into_iter().enumerate() {
+            let is_named = named >> (at * TAG_BITS) & 0x8000 != 0;
+            prop_assert!(is_named || tag != place.tag);
+            prop_assert!(!is_named || tag | 1 == place.tag, "{tag:#x} is another");
+        }
+    }
+
+    #[test]
+    fn wrong_tags_hide_an_entry_and_show_no_wrong_one(tags: [u64; 16], wanted in 0u64..30) {
+        let memory = Memory::new(4096);
+        let mut writer = TableWriter::new(&memory, 1, 2).unwrap();
+        for number in 0..30 {
+            writer.insert(entry(number, 0)).unwrap();
+        }
+        for (bucket, tags) in tags.into_iter().enumerate() {
+            memory.store_u64(bucket_at(bucket), tags, Relaxed);
+        }
+        let found = TableReader::attach(&memory).unwrap().lookup(mac(wanted), 0);
+        prop_assert!(found.is_none_or(|found| found == entry(wanted, 0)));
     }
 }

@@ -7,11 +7,12 @@ use core::sync::atomic::Ordering::{Relaxed, Release};
 use thiserror::Error;
 use xenvelope_grant::Words;
 
-use super::entry::Entry;
+use super::entry::{Entry, EntryWords};
+use super::hash::Hash;
 use super::{
     BUCKET_ENTRIES, BUCKET_LEN, BUCKETS_AT, CHANNEL_DRIVER_DOMAIN, DEFAULT_ROUTE_AT, EPOCH_AT,
-    FLOODS_AT, HEARTBEAT_AT, LAYOUT, LAYOUT_AT, MASK_AT, MAX_CHANNEL, MIN_SIZE, SEED_AT,
-    TableError, buckets, entry_at,
+    FLOODS_AT, HEARTBEAT_AT, LAYOUT, LAYOUT_AT, MASK_AT, MAX_CHANNEL, MIN_SIZE, SEED_AT, TAG_BITS,
+    TableError, bucket_at, entry_at,
 };
 use crate::ethernet::MacAddress;
 
@@ -29,8 +30,7 @@ pub struct TableFull;
 #[derive(Debug)]
 pub struct TableWriter<W> {
     words: W,
-    mask: u32,
-    seed: u64,
+    hash: Hash,
     slots: Vec<Slot>,
     len: usize,
     heartbeat: u64,
@@ -41,6 +41,8 @@ struct Slot {
     entry: Option<Entry>,
     /// The version that was last used here; 0 before the first.
     version: u16,
+    /// The tag that readers see.
+    tag: u16,
 }
 
 /// A bucket on the way of a search for a free place.
@@ -79,7 +81,7 @@ impl<W: Words> TableWriter<W> {
         words.store_u32(DEFAULT_ROUTE_AT, u32::from(CHANNEL_DRIVER_DOMAIN), Relaxed);
         // Who sees the layout sees all that was written before.
         words.store_u32(LAYOUT_AT, LAYOUT, Release);
-        Ok(TableWriter { words, mask, seed, slots, len: 0, heartbeat: 0 })
+        Ok(TableWriter { words, hash: Hash::new(seed, mask), slots, len: 0, heartbeat: 0 })
     }
 
     /// Puts an entry in, in place of the one with the same address and VLAN if there is one.
@@ -186,13 +188,11 @@ impl<W: Words> TableWriter<W> {
         self.words
     }
 
-    fn buckets_of(&self, mac: MacAddress, vid: u16) -> [usize; 2] {
-        buckets(self.seed, self.mask, mac, vid)
-    }
-
     fn find(&self, mac: MacAddress, vid: u16) -> Option<usize> {
         let is_it = |entry: Entry| entry.mac == mac && entry.vid == vid;
-        self.buckets_of(mac, vid)
+        self.hash
+            .place(mac, vid)
+            .buckets
             .into_iter()
             .flat_map(slots_of)
             .find(|&slot| self.slots[slot].entry.is_some_and(is_it))
@@ -205,7 +205,7 @@ impl<W: Words> TableWriter<W> {
     /// A free slot in a bucket of this address, after moving others if need be. Searches in
     /// breadth, so the fewest are moved, and moves nothing unless it ends at a free slot.
     fn make_room(&mut self, mac: MacAddress, vid: u16) -> Result<usize, TableFull> {
-        let roots = self.buckets_of(mac, vid).map(|bucket| Step { bucket, from: None });
+        let roots = self.hash.place(mac, vid).buckets.map(|bucket| Step { bucket, from: None });
         if let Some(slot) = roots.iter().find_map(|root| self.free_slot(root.bucket)) {
             return Ok(slot);
         }
@@ -217,7 +217,7 @@ impl<W: Words> TableWriter<W> {
                 let Some(entry) = self.slots[slot].entry else {
                     continue;
                 };
-                let [first, second] = self.buckets_of(entry.mac, entry.vid);
+                let [first, second] = self.hash.place(entry.mac, entry.vid).buckets;
                 let other = if bucket == first { second } else { first };
                 if steps.iter().any(|step| step.bucket == other) {
                     continue;
@@ -254,22 +254,37 @@ impl<W: Words> TableWriter<W> {
         // Zero is the version of no entry.
         record.version = record.version.checked_add(1).unwrap_or(1);
         record.entry = Some(entry);
-        let [first, rest @ ..] = entry.words(record.version);
+        let EntryWords { first, place, incarnation } = entry.words(record.version);
         let at = entry_at(slot / BUCKET_ENTRIES, slot % BUCKET_ENTRIES);
         self.words.store_u64(at, 0, Relaxed);
-        for (word, at) in rest.into_iter().zip((at + 8..).step_by(8)) {
-            // Release: the zero comes before each of them.
-            self.words.store_u64(at, word, Release);
-        }
+        // Release: the zero comes before each of them.
+        self.words.store_u64(at + 8, place, Release);
+        self.words.store_u64(at + 16, incarnation, Release);
         // Release: who sees this word sees the others.
         self.words.store_u64(at, first, Release);
+        self.tag(slot, self.hash.place(entry.mac, entry.vid).tag);
     }
 
+    /// Takes an entry out: from now on nobody looks at its words.
     fn withdraw(&mut self, slot: usize) {
         self.slots[slot].entry = None;
-        let at = entry_at(slot / BUCKET_ENTRIES, slot % BUCKET_ENTRIES);
-        // Release: after a move, the new copy comes before this.
-        self.words.store_u64(at, 0, Release);
+        self.tag(slot, 0);
+    }
+
+    /// Says which tag a slot has; 0 for none.
+    fn tag(&mut self, slot: usize, tag: u16) {
+        if self.slots[slot].tag == tag {
+            return;
+        }
+        self.slots[slot].tag = tag;
+        let bucket = slot / BUCKET_ENTRIES;
+        let tags = self.slots[slots_of(bucket)]
+            .iter()
+            .rev()
+            .fold(0, |tags, slot| tags << TAG_BITS | u64::from(slot.tag));
+        // Release: who sees the tag sees the entry; and after a move, who does not see the old
+        // copy's any more sees the new one.
+        self.words.store_u64(bucket_at(bucket), tags, Release);
     }
 }
 

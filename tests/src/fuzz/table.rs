@@ -25,8 +25,10 @@ pub fn table(data: &[u8]) {
         let Ok(reader) = TableReader::attach(page) else { return };
         let _ = (reader.heartbeat(), reader.epoch(), reader.floods_by_driver_domain());
         assert!(reader.default_route() <= MAX_CHANNEL);
-        for entry in bytes[128..].chunks_exact(32) {
-            let word = u64::from_le_bytes(entry[..8].try_into().expect("8 of 32 bytes"));
+        // A bucket is 8 bytes of tags and then entries of 24 bytes.
+        let buckets = bytes[128..].chunks_exact(128);
+        for entry in buckets.flat_map(|bucket| bucket[8..104].as_chunks::<24>().0) {
+            let word = u64::from_le_bytes(*entry.first_chunk().expect("8 of 24 bytes"));
             let [_, _, a, b, c, d, e, f] = (word >> 16).to_be_bytes();
             let mac = MacAddress([a, b, c, d, e, f]);
             for vid in [0, 1, 4094, (word & 0xFFF) as u16] {
