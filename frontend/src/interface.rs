@@ -54,6 +54,10 @@ pub struct Config {
     pub hold_timeout: Duration,
     /// Granted frames that one peer may have outstanding or pinned.
     pub peer_quota: usize,
+    /// Bytes of granted frames to one peer with which [`Frontend::has_room`] says that there is no
+    /// room for more: what is out should fit into the caches, since it is written, copied and
+    /// written again. A burst that was begun below the limit may go beyond it.
+    pub peer_bytes: usize,
     /// Frames that wait for room in netif's ring, or in the VF's.
     pub backlog: usize,
     /// After how long without a heartbeat the forwarding table is not believed any more.
@@ -70,6 +74,7 @@ impl Default for Config {
             done_delay: Duration::from_millis(2),
             hold_timeout: Duration::from_millis(20),
             peer_quota: 2048,
+            peer_bytes: 512 * 1024,
             backlog: 512,
             table_stale: Duration::from_secs(3),
         }

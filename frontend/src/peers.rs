@@ -70,6 +70,8 @@ pub struct PeerState<G: Granter> {
     pub done_to: Option<Addresses>,
     /// It asked for a done: it may be waiting for buffers.
     pub done_wanted: bool,
+    /// Bytes that were copied from it and that no done has told of.
+    pub untold: usize,
     /// Batches on their way that copy what it granted.
     pub copying: u32,
     /// While there are some: what it may be told,
@@ -93,6 +95,7 @@ impl<G: Granter + Host> PeerState<G> {
             flow: Flow::default(),
             done_to: None,
             done_wanted: false,
+            untold: 0,
             copying: 0,
             told_up_to: None,
             news: false,

@@ -134,6 +134,8 @@ pub(crate) struct Batch<H: Hypervisor> {
     envelopes: Vec<Enclosing>,
     /// Who sent what is to be copied.
     senders: Vec<flight::Sent>,
+    /// Bytes that are to be copied.
+    bytes: usize,
 }
 
 impl<H: Hypervisor> Default for Batch<H> {
@@ -152,7 +154,7 @@ impl<H: Hypervisor> Batch<H> {
             CopyBatch { ops: Vec::with_capacity(2 * frames), buffers: Vec::with_capacity(frames) };
         let senders = Vec::with_capacity(frames.min(SENDERS));
         let (gathered, envelopes) = (Vec::with_capacity(frames), Vec::with_capacity(frames));
-        Batch { gathered, copies, envelopes, senders }
+        Batch { gathered, copies, envelopes, senders, bytes: 0 }
     }
 }
 
@@ -207,8 +209,9 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
         }
         match from_driver {
             Ok(count) => {
+                let before = self.batch.bytes;
                 for _ in 0..count.min(PATH_BUDGET) {
-                    if self.is_crowded() {
+                    if self.is_crowded(before) {
                         break;
                     }
                     let Some(channel) =
@@ -233,8 +236,9 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
                 break;
             };
             let peer = self.direct[index].peer;
+            let before = self.batch.bytes;
             for _ in 0..count.min(PATH_BUDGET) {
-                if self.is_crowded() {
+                if self.is_crowded(before) {
                     break;
                 }
                 let Direct { channel: Some(channel), ending, .. } = &mut self.direct[index] else {

@@ -50,6 +50,8 @@ pub struct SendWindow<O> {
     /// One more than the newest that the peer has said done of.
     reached: u32,
     outstanding: VecDeque<Sent<O>>,
+    /// Bytes of those.
+    bytes: u64,
 }
 
 /// A granted frame that is out.
@@ -58,6 +60,8 @@ pub struct Sent<O> {
     pub sequence: u32,
     /// The grant.
     pub out: O,
+    /// Bytes of the frame.
+    pub bytes: u32,
     /// When it was sent.
     pub at: Instant,
 }
@@ -66,7 +70,7 @@ impl<O> SendWindow<O> {
     /// A window with nothing outstanding. The epoch and the key are random numbers that the peer
     /// (epoch) and nobody (key) knows.
     pub fn new(epoch: u32, key: (u64, u64)) -> SendWindow<O> {
-        SendWindow { epoch, key, next: 0, reached: 0, outstanding: VecDeque::new() }
+        SendWindow { epoch, key, next: 0, reached: 0, outstanding: VecDeque::new(), bytes: 0 }
     }
 
     /// Our epoch with this peer.
@@ -105,19 +109,35 @@ impl<O> SendWindow<O> {
         self.next = self.next.wrapping_add(1);
     }
 
-    /// Keeps a grant of the envelope `sequence` until it is done.
+    /// Keeps a grant of the envelope `sequence`, for a frame of so many bytes, until it is done.
     #[inline]
-    pub fn keep(&mut self, sequence: u32, out: O, at: Instant) {
-        self.outstanding.push_back(Sent { sequence, out, at });
+    pub fn keep(&mut self, sequence: u32, out: O, bytes: u32, at: Instant) {
+        self.bytes += u64::from(bytes);
+        self.outstanding.push_back(Sent { sequence, out, bytes, at });
+    }
+
+    /// It is out no longer.
+    fn ended(&mut self, sent: Sent<O>) -> O {
+        self.bytes -= u64::from(sent.bytes);
+        sent.out
+    }
+
+    /// The oldest grant, if it is one of those.
+    fn oldest_if(&mut self, ends: impl FnOnce(&Sent<O>) -> bool) -> Option<O> {
+        if !ends(self.outstanding.front()?) {
+            return None;
+        }
+        let sent = self.outstanding.pop_front()?;
+        Some(self.ended(sent))
     }
 
     /// Takes back the grants of an envelope that could not be sent after all, newest first.
     pub fn unsent(&mut self, sequence: u32) -> Option<O> {
-        if self.outstanding.back()?.sequence == sequence {
-            self.outstanding.pop_back().map(|sent| sent.out)
-        } else {
-            None
+        if self.outstanding.back()?.sequence != sequence {
+            return None;
         }
+        let sent = self.outstanding.pop_back()?;
+        Some(self.ended(sent))
     }
 
     /// Whether nothing of what was sent, inline frames too, can arrive any more: the peer has said
@@ -150,6 +170,11 @@ impl<O> SendWindow<O> {
         self.outstanding.len()
     }
 
+    /// How many bytes the frames have that are out.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
     /// Checks a peer's done. Nothing is changed.
     #[inline]
     pub fn check(&self, done: &Done) -> Result<(), BadDone> {
@@ -165,26 +190,27 @@ impl<O> SendWindow<O> {
         if done.nonce != self.nonce(newest) { Err(BadDone::WrongNonce) } else { Ok(()) }
     }
 
+    /// The oldest grants, up to the first that a done does not finish.
+    pub fn oldest_done(&mut self, done: &Done) -> impl Iterator<Item = &mut O> {
+        let outstanding = self.outstanding.iter_mut();
+        outstanding.take_while(|sent| done.covers(sent.sequence)).map(|sent| &mut sent.out)
+    }
+
     /// The grants that a done, which has been checked, finishes.
     pub fn finish(&mut self, done: &Done, mut finished: impl FnMut(O)) {
         let reached = done.newest().wrapping_add(1);
         if reached.wrapping_sub(self.reached) as i32 > 0 {
             self.reached = reached;
         }
-        while let Some(sent) = self.outstanding.front() {
-            if !done.covers(sent.sequence) {
-                break;
-            }
-            if let Some(sent) = self.outstanding.pop_front() {
-                finished(sent.out);
-            }
+        while let Some(out) = self.oldest_if(|sent| done.covers(sent.sequence)) {
+            finished(out);
         }
         if done.selective != 0 {
             let mut index = 0;
             while index < self.outstanding.len() {
                 if done.covers(self.outstanding[index].sequence) {
                     if let Some(sent) = self.outstanding.remove(index) {
-                        finished(sent.out);
+                        finished(self.ended(sent));
                     }
                 } else {
                     index += 1;
@@ -195,11 +221,7 @@ impl<O> SendWindow<O> {
 
     /// The oldest grant, if it was sent before `deadline`: nobody has said done in time.
     pub fn expired(&mut self, deadline: Instant) -> Option<O> {
-        if self.outstanding.front()?.at < deadline {
-            self.outstanding.pop_front().map(|sent| sent.out)
-        } else {
-            None
-        }
+        self.oldest_if(|sent| sent.at < deadline)
     }
 }
 

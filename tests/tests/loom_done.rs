@@ -145,7 +145,7 @@ fn done_or_time_out(kind: Kind, rules: Rules) {
         let nonce = window.nonce(sequence);
         owner.write(1, tagged(nonce as u32, frame(sequence)));
         owner.grant(1, PEER, Access::Read);
-        window.keep(sequence, sequence, NOW);
+        window.keep(sequence, sequence, 1, NOW);
         window.sent();
         front.push(&slot(sequence, nonce)).expect("a free slot");
         let _ = front.publish();

@@ -132,7 +132,7 @@ impl Passed {
         open.builder.want_done();
         self.free.pop();
         self.outs[usize::from(number)] = Some(out);
-        self.window.keep(open.sequence, number, now);
+        self.window.keep(open.sequence, number, head.total.into(), now);
         Ok(())
     }
 

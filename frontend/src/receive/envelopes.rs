@@ -376,6 +376,7 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
             }
         }
         let ops = first..self.batch.copies.ops.len();
+        self.note_bytes(from, at - payload_at);
         self.batch.copies.buffers.push(buffer);
         self.batch.gathered.push(Gathered::Copying(Copying {
             ops,

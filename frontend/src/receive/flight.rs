@@ -28,6 +28,9 @@ const FLIGHTS: usize = 4;
 /// Frames that a batch of an engine's has room for from the start.
 const ROOM: usize = INBOX / 2;
 
+/// Bytes to be copied of what one path brings after which the others get their turn.
+const PATH_BYTES: usize = 256 * 1024;
+
 /// Frames that fit into one envelope: of one byte each.
 const MAX_FRAMES: usize = 128;
 const _: () = assert!(MAX_FRAMES * (8 + 1) >= MAX_ENVELOPE, "a record has 8 bytes at least");
@@ -37,6 +40,8 @@ pub(super) struct Sent {
     peer: Peer,
     /// Granted frames.
     frames: u32,
+    /// Bytes of those.
+    bytes: usize,
     /// What it may be told when the batch has been copied.
     done: Option<Done>,
     /// It asked for a done.
@@ -130,10 +135,13 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
         }
     }
 
-    /// Whether the frames of one more envelope might find no place: it stays where it is.
+    /// Whether one more envelope of a path stays where it is: its frames might find no place, or
+    /// so much is to be copied from that path, which began when `before` bytes were, that what is
+    /// copied first would not be warm any more when it is read.
     #[inline]
-    pub(super) fn is_crowded(&self) -> bool {
+    pub(super) fn is_crowded(&self, before: usize) -> bool {
         self.inbox.len() + self.flights.frames + self.batch.gathered.len() > INBOX - MAX_FRAMES
+            || self.batch.bytes - before >= PATH_BYTES
     }
 
     /// Notes that an envelope of that peer's has so many granted frames, which are copied with the
@@ -147,8 +155,16 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
             }
             None => {
                 state.copies_begin();
-                self.batch.senders.push(Sent { peer, frames, done: None, wanted });
+                self.batch.senders.push(Sent { peer, frames, bytes: 0, done: None, wanted });
             }
+        }
+    }
+
+    /// Notes that so many bytes of that peer's are copied with the batch.
+    pub(super) fn note_bytes(&mut self, peer: Peer, bytes: usize) {
+        self.batch.bytes += bytes;
+        if let Some(sent) = self.batch.senders.iter_mut().rev().find(|sent| sent.peer == peer) {
+            sent.bytes += bytes;
         }
     }
 
@@ -207,7 +223,7 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
             self.deliver(&mut flight.batch, result.is_ok(), now);
             for sent in flight.batch.senders.drain(..) {
                 let Some(state) = self.peers.get(sent.peer) else { continue };
-                state.copies_end(sent.done, sent.frames, sent.wanted, now);
+                state.copies_end(&sent, now);
                 if !self.dones_due.contains(&sent.peer) {
                     self.dones_due.push(sent.peer);
                 }
@@ -253,6 +269,7 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
         drop(buffers);
         batch.copies.ops.clear();
         batch.envelopes.clear();
+        batch.bytes = 0;
     }
 
     /// Puts a frame where the stack finds it.
@@ -294,13 +311,14 @@ impl<G: Granter + Host> PeerState<G> {
         self.copying += 1;
     }
 
-    /// A batch has been copied: `done` is what the peer may be told now.
-    fn copies_end(&mut self, done: Option<Done>, frames: u32, wanted: bool, now: Instant) {
+    /// A batch has been copied: the peer may be told of what it sent of it.
+    fn copies_end(&mut self, sent: &Sent, now: Instant) {
         self.copying = self.copying.saturating_sub(1);
-        self.told_up_to = done;
+        self.told_up_to = sent.done;
         self.news = true;
-        self.done_wanted |= wanted;
-        self.receive.owe(frames, now);
+        self.done_wanted |= sent.wanted;
+        self.untold += sent.bytes;
+        self.receive.owe(sent.frames, now);
     }
 
     /// What there is to tell the peer of its envelopes, if there is anything new.
@@ -317,6 +335,7 @@ impl<G: Granter + Host> PeerState<G> {
     pub(crate) fn told(&mut self) {
         self.receive.told();
         self.done_wanted = false;
+        self.untold = 0;
         self.news = false;
     }
 }

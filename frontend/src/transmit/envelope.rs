@@ -132,7 +132,7 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
             state.take_back(&self.host, out, &mut self.counters);
             return Err(DropReason::Malformed);
         }
-        state.send.keep(head.sequence, out, now);
+        state.send.keep(head.sequence, out, frame.total.into(), now);
         if let Some(open) = &mut self.open {
             open.granted = true;
         }
@@ -227,6 +227,13 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
             return;
         }
         let entry = &open.run.entry;
+        if open.granted {
+            let out = self.peers.of(&self.host, entry.peer).send.bytes();
+            if out >= self.config.peer_bytes as u64 {
+                // Who asks for room waits from here on.
+                self.builder.want_done();
+            }
+        }
         // Frames may have been put in a while ago: nothing goes by a table whose heart has stopped.
         let fresh = self.table.as_ref().is_some_and(|table| table.fresh);
         let changed = !fresh || open.granted && self.changed(entry, open.run.addresses.vid());

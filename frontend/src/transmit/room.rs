@@ -10,8 +10,9 @@ use crate::peers::Path;
 
 impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
     /// Whether `frames` untagged frames to `destination`, in `envelopes` envelopes at most, could
-    /// leave now: neither the window nor the peer's quota is used up, and the channel, if they take
-    /// one, has slots. Where frames do not go in envelopes it is only whether they can be staged,
+    /// leave now: neither the window nor the peer's quota is used up, fewer than
+    /// [`peer_bytes`](crate::Config::peer_bytes) are on their way to it, and the channel, if they
+    /// take one, has slots. Where frames do not go in envelopes it is only whether they can be staged,
     /// since what comes after has queues of its own.
     pub fn has_room(&mut self, destination: MacAddress, frames: usize, envelopes: u32) -> bool {
         let envelopes = envelopes + u32::from(self.open.is_some());
@@ -30,8 +31,10 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
                 return false;
             }
         }
-        let quota = self.config.peer_quota;
+        let (quota, bytes) = (self.config.peer_quota, self.config.peer_bytes as u64);
         let peer = self.peers.of(&self.host, entry.peer);
-        peer.send.room() >= envelopes && peer.cost() + frames <= quota
+        peer.send.room() >= envelopes
+            && peer.cost() + frames <= quota
+            && (peer.send.bytes() < bytes || frames == 0)
     }
 }

@@ -40,7 +40,7 @@ proptest! {
         for op in ops {
             match op {
                 Op::Send => if let Some(sequence) = sender.open() {
-                    sender.keep(sequence, sequence, Instant(0));
+                    sender.keep(sequence, sequence, 100 + sequence % 7, Instant(0));
                     sender.sent();
                     underway.push(sequence);
                 },
@@ -69,6 +69,8 @@ proptest! {
                 },
                 _ => {}
             }
+            let out = (0..sender.next).filter(|sequence| !finished.contains(sequence));
+            prop_assert_eq!(sender.bytes(), out.map(|sequence| u64::from(100 + sequence % 7)).sum());
         }
         // Holes that the window gave up are acknowledged cumulatively although they never came;
         // everything else that was finished had been accepted.
@@ -82,7 +84,7 @@ proptest! {
 #[test]
 fn a_done_for_what_was_never_sent_is_not_believed() {
     let mut sender = SendWindow::<u32>::new(1, (3, 4));
-    sender.keep(0, 0, Instant(0));
+    sender.keep(0, 0, 100, Instant(0));
     sender.sent();
     let done = |cumulative, nonce| Done { epoch: 1, cumulative, selective: 0, nonce };
     assert_eq!(sender.check(&done(2, sender.nonce(1))), Err(BadDone::NeverSent));
@@ -97,11 +99,15 @@ fn a_full_window_opens_again_when_the_oldest_is_done() {
     let mut sender = SendWindow::<u32>::new(1, (3, 4));
     for _ in 0..WINDOW {
         let sequence = sender.open().expect("there is room");
-        sender.keep(sequence, sequence, Instant(5));
+        sender.keep(sequence, sequence, 100, Instant(5));
         sender.sent();
     }
     assert_eq!(sender.open(), None);
+    assert_eq!(sender.bytes(), 100 * u64::from(WINDOW));
     assert_eq!(sender.expired(Instant(5)), None);
     assert_eq!(sender.expired(Instant(6)), Some(0));
     assert_eq!(sender.open(), Some(WINDOW));
+    assert_eq!(sender.unsent(WINDOW), None, "it was not the last that was kept");
+    assert_eq!(sender.unsent(WINDOW - 1), Some(WINDOW - 1));
+    assert_eq!(sender.bytes(), 100 * u64::from(WINDOW - 2));
 }
