@@ -160,6 +160,34 @@ impl<W: Words> GrantTable<W> {
     /// After [`InUse`] nobody new can begin to use a version 2 entry; a version 1 entry stays
     /// valid. Call it again later.
     pub fn revoke(&self, gref: Gref) -> Result<(), InUse> {
+        self.end([gref]);
+        self.ended(gref)
+    }
+
+    /// The first half of [`GrantTable::revoke`], for several entries, with one barrier. Nobody new
+    /// can begin to use a version 2 entry after it; with version 1 all is left to the second half.
+    pub fn end(&self, refs: impl IntoIterator<Item = Gref>) {
+        let GrantTable::V2 { entries, .. } = self else { return };
+        let (len, mut any) = (self.len(), false);
+        // Not a loop: several iterators in one are cheaper from within.
+        refs.into_iter().filter(|gref| gref.0 < len).for_each(|gref| {
+            entries.store_u16(gref.0 as usize * ENTRY_V2, 0, Relaxed);
+            any = true;
+        });
+        // The hypervisor sets the status, mb(), looks at the flags again; we clear the flags, mb(),
+        // look at the status. One of the two sees the other: for each entry by itself, so one
+        // barrier between all flags and all statuses does for all.
+        if any {
+            entries.full_barrier();
+        }
+    }
+
+    /// The second half of [`GrantTable::revoke`], for an entry that was [ended](GrantTable::end)
+    /// and not granted since. What comes of it is what comes of a revoke.
+    ///
+    /// # Errors
+    /// [`InUse`], as of a revoke.
+    pub fn ended(&self, gref: Gref) -> Result<(), InUse> {
         if gref.0 >= self.len() {
             return Ok(());
         }
@@ -181,11 +209,7 @@ impl<W: Words> GrantTable<W> {
                     }
                 }
             }
-            GrantTable::V2 { entries, status } => {
-                entries.store_u16(gref.0 as usize * ENTRY_V2, 0, Relaxed);
-                // The hypervisor sets the status, mb(), looks at the flags again; we clear the
-                // flags, mb(), look at the status. One of the two sees the other.
-                entries.full_barrier();
+            GrantTable::V2 { status, .. } => {
                 let used = status.load_u16(gref.0 as usize * STATUS_V2, Acquire);
                 if GrantFlags::from_bits_retain(used).intersects(GrantFlags::IN_USE) {
                     Err(InUse)

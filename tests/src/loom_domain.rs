@@ -1,13 +1,13 @@
 //! A domain whose grant entry is model checked: the owner's side is `xenvelope_grant::table`, the
-//! hypervisor's is `GrantCheck` of the simulator, which does what Xen does. One entry, pages of 8
-//! bytes.
+//! hypervisor's is `GrantCheck` of the simulator, which does what Xen does. Two entries, of which most
+//! models use one, and pages of 8 bytes.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use xenvelope_grant::entry::{EntryKind, Extent};
 use xenvelope_grant::seam::Access;
-use xenvelope_grant::table::{ENTRY_V1, ENTRY_V2, GrantTable};
+use xenvelope_grant::table::{ENTRY_V1, ENTRY_V2, GrantTable, STATUS_V2};
 use xenvelope_grant::{DomId, GrantError, Gref, Words};
 use xenvelope_hypervisor_sim::machine::PageExtent;
 use xenvelope_hypervisor_sim::machine::grant_check::{
@@ -24,6 +24,10 @@ pub const PEER: DomId = DomId(2);
 pub const STRANGER: DomId = DomId(3);
 /// The entry.
 pub const REF: Gref = Gref(0);
+/// Another one.
+pub const OTHER: Gref = Gref(1);
+/// How many there are.
+const ENTRIES: usize = 2;
 /// Frames of the owner's memory.
 pub const FRAMES: u64 = 3;
 /// Bytes of a modelled page that are ever looked at.
@@ -73,16 +77,25 @@ pub struct Domain {
 impl Domain {
     /// A domain that has granted nothing.
     pub fn new(kind: Kind) -> Domain {
-        let entries = LoomMemory::new().with_u16(0..4);
-        let entries = match kind {
-            Kind::V1 => entries.with_u32(4..ENTRY_V1),
-            Kind::V2 | Kind::V2SubPage => entries.with_u32(4..8).with_u64(8..ENTRY_V2),
-        };
+        let mut entries = LoomMemory::new();
+        for entry in 0..ENTRIES {
+            entries = match kind {
+                Kind::V1 => {
+                    let at = entry * ENTRY_V1;
+                    entries.with_u16(at..at + 4).with_u32(at + 4..at + ENTRY_V1)
+                }
+                Kind::V2 | Kind::V2SubPage => {
+                    let at = entry * ENTRY_V2;
+                    let entries = entries.with_u16(at..at + 4).with_u32(at + 4..at + 8);
+                    entries.with_u64(at + 8..at + ENTRY_V2)
+                }
+            };
+        }
         Domain {
             kind,
             entries: entries.share(),
-            status: LoomMemory::new().with_u16(0..2).share(),
-            keys: LoomMemory::new().with_u64(0..KEY).share(),
+            status: LoomMemory::new().with_u16(0..ENTRIES * STATUS_V2).share(),
+            keys: LoomMemory::new().with_u64(0..ENTRIES * KEY).share(),
             pages: LoomMemory::new().with_u32(0..FRAMES as usize * PAGE).share(),
         }
     }
@@ -118,7 +131,7 @@ impl Domain {
         let keys = LoomWords::weakened(&self.keys, of_keys);
         Hypervisor {
             check: GrantCheck::new(OWNER, FRAMES, entries, status).with_keys(keys),
-            active: ActiveEntry::IDLE,
+            active: [ActiveEntry::IDLE; ENTRIES],
             pages: LoomWords::of(&self.pages),
         }
     }
@@ -136,7 +149,12 @@ pub struct Owner {
 impl Owner {
     /// Grants a frame.
     pub fn grant(&self, frame: u64, to: DomId, access: Access) {
-        self.table.grant(REF, to, self.kind.extent(frame), access).expect("a free entry");
+        self.grant_as(REF, frame, to, access);
+    }
+
+    /// Grants a frame by that entry.
+    pub fn grant_as(&self, gref: Gref, frame: u64, to: DomId, access: Access) {
+        self.table.grant(gref, to, self.kind.extent(frame), access).expect("a free entry");
     }
 
     /// Grants a frame to whoever has the key, as a domain of the simulator does.
@@ -159,7 +177,7 @@ impl Owner {
 /// Who does for `PEER` what it may.
 pub struct Hypervisor {
     check: GrantCheck<LoomWords>,
-    active: ActiveEntry,
+    active: [ActiveEntry; ENTRIES],
     pages: LoomWords,
 }
 
@@ -170,7 +188,17 @@ impl Hypervisor {
         access: Access,
         body: impl FnOnce(&LoomWords, PageExtent) -> R,
     ) -> Result<R, GrantError> {
-        self.hold(access, Purpose::Copy { transitive: true }, body)
+        self.copy_from(REF, access, body)
+    }
+
+    /// One copy for `PEER` by that entry.
+    pub fn copy_from<R>(
+        &mut self,
+        gref: Gref,
+        access: Access,
+        body: impl FnOnce(&LoomWords, PageExtent) -> R,
+    ) -> Result<R, GrantError> {
+        self.hold(gref, access, Purpose::Copy { transitive: true }, body)
     }
 
     /// A mapping for `PEER`, from the map to the unmap.
@@ -179,21 +207,23 @@ impl Hypervisor {
         access: Access,
         body: impl FnOnce(&LoomWords, PageExtent) -> R,
     ) -> Result<R, GrantError> {
-        self.hold(access, Purpose::Map, body)
+        self.hold(REF, access, Purpose::Map, body)
     }
 
     fn hold<R>(
         &mut self,
+        gref: Gref,
         access: Access,
         purpose: Purpose,
         body: impl FnOnce(&LoomWords, PageExtent) -> R,
     ) -> Result<R, GrantError> {
         let request = Request { grantee: PEER, access, purpose };
-        let Acquired::Extent(extent) = self.check.acquire(&mut self.active, REF, request)? else {
+        let active = &mut self.active[gref.0 as usize];
+        let Acquired::Extent(extent) = self.check.acquire(active, gref, request)? else {
             panic!("nothing transitive was granted");
         };
         let result = body(&self.pages, extent);
-        self.check.release(&mut self.active, REF, access);
+        self.check.release(active, gref, access);
         Ok(result)
     }
 
@@ -203,9 +233,10 @@ impl Hypervisor {
         key: u64,
         body: impl FnOnce(&LoomWords, PageExtent) -> R,
     ) -> Result<R, GrantError> {
-        let extent = self.check.acquire_keyed(&mut self.active, REF, key)?;
+        let active = &mut self.active[REF.0 as usize];
+        let extent = self.check.acquire_keyed(active, REF, key)?;
         let result = body(&self.pages, extent);
-        self.check.release(&mut self.active, REF, Access::Read);
+        self.check.release(active, REF, Access::Read);
         Ok(result)
     }
 

@@ -5,14 +5,15 @@
 //! simulator, which does what Xen does.
 //!
 //! **Bounds.** Two threads, one entry, one use, pages of 8 bytes; all executions, with any number
-//! of preemptions. Versions 1 and 2, full pages and sub-pages.
+//! of preemptions. Versions 1 and 2, full pages and sub-pages. Two entries, each used once by the
+//! same thread, where both are taken back at once.
 
 use std::sync::atomic::Ordering::Relaxed;
 
 use loom::thread;
-use xenvelope_grant::Words;
 use xenvelope_grant::seam::Access;
-use xenvelope_tests::loom_domain::{Domain, KINDS, Kind, PAGE, PEER, REF, STRANGER, page};
+use xenvelope_grant::{Gref, Words};
+use xenvelope_tests::loom_domain::{Domain, KINDS, Kind, OTHER, PAGE, PEER, REF, STRANGER, page};
 use xenvelope_tests::loom_words::{Weakness, caught, check};
 
 const OLD: [u8; PAGE] = [0x11; PAGE];
@@ -38,6 +39,38 @@ fn send(kind: Kind, owner: Weakness, hypervisor: Weakness) {
     }
     receiver.join().expect("the copy ends");
     assert_eq!(owner.table.revoke(REF), Ok(()), "a use that has ended leaves no bits behind");
+}
+
+/// The owner sends two pages and wants both back without a done: with one barrier, and then uses
+/// each for something else that nobody is in. The peer copies them in that order.
+fn send_two(kind: Kind, used: [Gref; 2], owner: Weakness, hypervisor: Weakness) {
+    const SENT: [(Gref, u64); 2] = [(REF, 1), (OTHER, 2)];
+    let domain = Domain::new(kind);
+    let mut hypervisor = domain.hypervisor(hypervisor);
+    let owner = domain.owner(owner);
+    for (gref, frame) in SENT {
+        owner.write(frame, OLD);
+        owner.grant_as(gref, frame, PEER, Access::Read);
+    }
+    let receiver = thread::spawn(move || {
+        for gref in used {
+            let frame = if gref == REF { SENT[0].1 } else { SENT[1].1 };
+            let _ = hypervisor.copy_from(gref, Access::Read, |pages, extent| {
+                assert_eq!(extent, kind.seen(frame), "{LEAK}");
+                assert_eq!(page(pages, frame), OLD, "{LEAK}");
+            });
+        }
+    });
+    owner.table.end(SENT.map(|sent| sent.0));
+    for (gref, frame) in SENT {
+        if owner.table.ended(gref).is_ok() {
+            owner.write(frame, NEW);
+        }
+    }
+    receiver.join().expect("the copies end");
+    for (gref, _) in SENT {
+        assert_eq!(owner.table.ended(gref), Ok(()), "a use that has ended leaves no bits behind");
+    }
 }
 
 /// The owner lets a backend write a page, takes it back and reads it.
@@ -79,6 +112,24 @@ fn grant_again(kind: Kind, owner: Weakness, hypervisor: Weakness) {
 fn a_copy_sees_only_what_was_granted_or_fails() {
     for kind in KINDS {
         check(None, move || send(kind, Weakness::None, Weakness::None));
+    }
+}
+
+#[test]
+fn copies_see_only_what_was_granted_of_pages_that_are_taken_back_at_once() {
+    for kind in KINDS {
+        for used in [[REF, OTHER], [OTHER, REF]] {
+            check(None, move || send_two(kind, used, Weakness::None, Weakness::None));
+        }
+    }
+}
+
+#[test]
+fn pages_that_are_taken_back_at_once_without_a_barrier_are_caught() {
+    for kind in [Kind::V2, Kind::V2SubPage] {
+        let used = [OTHER, REF];
+        caught(None, LEAK, move || send_two(kind, used, Weakness::NoFullBarrier, Weakness::None));
+        caught(None, LEAK, move || send_two(kind, used, Weakness::None, Weakness::NoFullBarrier));
     }
 }
 

@@ -177,6 +177,7 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
         match peer.send.check(done) {
             Ok(()) => {
                 let mut pinned = None;
+                host.end(peer.send.oldest_done(done));
                 peer.send.finish(done, |out| {
                     match host.recycle(out) {
                         Ok(buffer) => warm.keep(buffer),

@@ -120,6 +120,16 @@ pub trait Granter {
     /// What was granted, piece by piece, in order.
     fn segments<'a>(&self, out: &'a Self::Out) -> &'a [Segment];
 
+    /// What taking buffers back costs once for many, for all of these, which are recycled or
+    /// revoked next. Until then they stay granted buffers, though the peer may not be able to begin
+    /// to use them any more.
+    fn end<'o>(&self, outs: impl Iterator<Item = &'o mut Self::Out>)
+    where
+        Self::Out: 'o,
+    {
+        let _ = outs;
+    }
+
     /// Takes a buffer back after the peer has said, believably, that it is done with it.
     fn recycle(&self, out: Self::Out) -> Result<Self::Buf, Pinned<Self::Out>>;
 

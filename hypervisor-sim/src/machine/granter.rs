@@ -26,6 +26,8 @@ pub struct GrantedBuffer {
     segments: ArrayVec<Segment, MAX_SEGMENTS>,
     /// One bit for each segment whose entry is not revoked yet.
     live: u32,
+    /// Those entries have been ended.
+    ended: bool,
 }
 
 impl GrantedBuffer {
@@ -46,10 +48,20 @@ impl GrantedBuffer {
         None
     }
 
+    /// The entries that are to be ended: the caller does.
+    #[inline]
+    fn ending(&mut self) -> impl Iterator<Item = Gref> {
+        self.ended = true;
+        self.segments.iter().map(|segment| segment.gref)
+    }
+
     fn revoke_live(&mut self, guest: &Guest) {
+        if !self.ended {
+            guest.end(self.ending());
+        }
         for (index, segment) in self.segments.iter().enumerate() {
             let bit = 1 << index;
-            if self.live & bit != 0 && guest.revoke(segment.gref) {
+            if self.live & bit != 0 && guest.ended(segment.gref) {
                 self.live &= !bit;
             }
         }
@@ -103,6 +115,16 @@ impl Granter for Domain {
 
     fn segments<'a>(&self, out: &'a GrantedBuffer) -> &'a [Segment] {
         &out.segments
+    }
+
+    fn end<'o>(&self, outs: impl Iterator<Item = &'o mut GrantedBuffer>) {
+        let guest = &self.state.guest;
+        let of_ours = |out: &&mut GrantedBuffer| {
+            out.buffer
+                .as_ref()
+                .is_some_and(|buffer| !out.ended && Arc::ptr_eq(buffer.guest(), guest))
+        };
+        guest.end(outs.filter(of_ours).flat_map(GrantedBuffer::ending));
     }
 
     fn recycle(&self, mut out: GrantedBuffer) -> Result<FrameBuffer, Pinned<GrantedBuffer>> {
@@ -218,6 +240,6 @@ impl Domain {
             segments.push(Segment { gref: *gref, offset, len });
         }
         let live = (1 << segments.len()) - 1;
-        Ok(GrantedBuffer { buffer: Some(buffer), segments, live })
+        Ok(GrantedBuffer { buffer: Some(buffer), segments, live, ended: false })
     }
 }

@@ -143,6 +143,17 @@ impl Guest {
         self.table.revoke(gref).is_ok()
     }
 
+    /// Ends entries, so that [`Guest::ended`] can say that nobody uses them any more.
+    pub(crate) fn end(&self, refs: impl IntoIterator<Item = Gref>) {
+        self.table.end(refs);
+    }
+
+    /// Takes one entry back that was ended; `false` while it is in use.
+    pub(crate) fn ended(&self, gref: Gref) -> bool {
+        count(&self.counters.revokes, 1);
+        self.table.ended(gref).is_ok()
+    }
+
     /// Keeps pages out of use for as long as one of those entries is in use.
     pub(crate) fn bury(&self, run: PageRun, refs: Vec<Gref>) {
         let mut graveyard = lock(&self.graveyard);

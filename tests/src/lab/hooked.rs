@@ -143,6 +143,9 @@ impl Granter for Hooked {
     fn segments<'a>(&self, out: &'a GrantedBuffer) -> &'a [Segment] {
         self.domain.segments(out)
     }
+    fn end<'o>(&self, outs: impl Iterator<Item = &'o mut GrantedBuffer>) {
+        self.domain.end(outs);
+    }
     fn recycle(&self, out: GrantedBuffer) -> Result<FrameBuffer, Pinned<GrantedBuffer>> {
         self.hooks.revokes.set(self.hooks.revokes.get() + 1);
         if self.hooks.fail_revokes.get() {

@@ -160,6 +160,12 @@ impl Granter for SimHost {
     fn segments<'a>(&self, out: &'a GrantedBuffer) -> &'a [Segment] {
         self.domain.segments(out)
     }
+    fn end<'o>(&self, outs: impl Iterator<Item = &'o mut GrantedBuffer>) {
+        // Who keeps its grants ends none.
+        if self.shared.sabotage != Some(Sabotage::GrantKept) {
+            self.domain.end(outs);
+        }
+    }
     fn recycle(&self, out: GrantedBuffer) -> Result<FrameBuffer, Pinned<GrantedBuffer>> {
         if self.shared.hit(Fault::RevokePinned, 0) {
             return Err(Pinned(out));
