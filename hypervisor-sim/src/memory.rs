@@ -78,6 +78,7 @@ impl Memory {
         Ok(Memory { base: base.cast(), pages })
     }
 
+    #[inline]
     fn page_pointer(&self, gfn: usize) -> NonNull<u8> {
         assert!(gfn < self.pages, "page {gfn} of {}", self.pages);
         // SAFETY: the page lies inside the mapping, which is one allocation.
@@ -85,6 +86,7 @@ impl Memory {
     }
 
     /// Page `gfn`, for copies, if the domain has it.
+    #[inline]
     pub(crate) fn page(&self, gfn: u64) -> Option<PageRef<'_>> {
         let gfn = usize::try_from(gfn).ok().filter(|gfn| *gfn < self.pages)?;
         Some(PageRef { start: self.page_pointer(gfn), owner: PhantomData })
@@ -149,6 +151,7 @@ pub(crate) struct PageRef<'m> {
 }
 
 impl PageRef<'_> {
+    #[inline]
     fn at(self, offset: usize, length: usize) -> *mut u8 {
         assert!(offset <= PAGE_SIZE && length <= PAGE_SIZE - offset, "{offset}+{length}");
         // SAFETY: `start` is the start of a whole page, and the offset is inside or at its end.
@@ -156,6 +159,7 @@ impl PageRef<'_> {
     }
 
     /// Copies between two pages, which may be the same.
+    #[inline]
     pub(crate) fn copy_to(self, from: usize, target: PageRef<'_>, to: usize, length: usize) {
         let (source, target) = (self.at(from, length), target.at(to, length));
         // SAFETY: both ranges are inside pages that live as long as the borrows; `copy` allows
@@ -317,6 +321,7 @@ unsafe impl Send for WindowPages {}
 unsafe impl Sync for WindowPages {}
 
 impl WindowPages {
+    #[inline]
     fn pointer(&self, at: usize, width: usize) -> *mut u8 {
         // A window has a page at least, so the subtraction cannot wrap.
         assert!(at.is_multiple_of(width) && at <= self.size - width, "{width} bytes at {at}");
@@ -364,6 +369,15 @@ impl Atomics for WindowPages {
         let fits = at <= self.contiguous && self.contiguous - at >= 8 * N;
         // SAFETY: as in `u16`, for all of the words, which are inside the contiguous pages.
         (fits && at.is_multiple_of(8)).then(|| unsafe { &*self.base.as_ptr().add(at).cast() })
+    }
+    /// As Xen's and Linux's `smp_mb()` on x86: a locked instruction orders all that `mfence`, which
+    /// `fence(SeqCst)` becomes, orders of ordinary memory, in a sixth of its time.
+    #[cfg(target_arch = "x86_64")]
+    #[inline]
+    fn full_barrier(&self) {
+        // SAFETY: the word on top of the stack keeps its value. Without `nomem` no access to memory
+        // is moved across it by the compiler.
+        unsafe { std::arch::asm!("lock or dword ptr [rsp], 0") }
     }
 }
 

@@ -30,6 +30,12 @@ pub trait Atomics {
     fn u64_array<const N: usize>(&self, at: usize) -> Option<&[AtomicU64; N]> {
         self.u64s(at, N).first_chunk()
     }
+    /// A full memory barrier ([`Words::full_barrier`]): the language's, where nobody knows one that
+    /// is as strong and costs less.
+    #[inline]
+    fn full_barrier(&self) {
+        fence(Ordering::SeqCst);
+    }
 }
 
 /// [`Atomics`] as [`Words`]: the only way to them, so that no store gets by the check. Copies are
@@ -133,7 +139,7 @@ impl<A: Atomics> Words for AtomicWords<A> {
         }
     }
     fn full_barrier(&self) {
-        fence(Ordering::SeqCst);
+        self.0.full_barrier();
     }
     fn read_barrier(&self) {
         fence(Ordering::Acquire);

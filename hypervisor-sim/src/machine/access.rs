@@ -69,6 +69,13 @@ impl PageExtent {
     pub const fn whole(frame: u64) -> PageExtent {
         PageExtent { frame, start: 0, length: PAGE_SIZE as u16 }
     }
+
+    #[inline]
+    fn holds(&self, offset: usize, length: usize) -> Result<(), Denied> {
+        let start = usize::from(self.start);
+        let end = start + usize::from(self.length);
+        if offset < start || offset + length > end { Err(Denied::OutsideWindow) } else { Ok(()) }
+    }
 }
 
 /// A domain's memory as seen from outside of it.
@@ -98,23 +105,38 @@ impl AddressSpace {
     /// The page, if `length` bytes at `offset` of it may be touched by whoever was let into
     /// `extent`. The order of the checks is that of Xen's `gnttab_copy_buf`
     /// (`xen/common/grant_table.c`): the page's end before the extent's.
+    #[inline]
     pub(crate) fn check(
         &self,
         extent: PageExtent,
         offset: usize,
         length: usize,
     ) -> Result<PageRef<'_>, Denied> {
+        let page = self.page(extent)?;
+        within_page(offset, length)?;
+        extent.holds(offset, length)?;
+        Ok(page)
+    }
+
+    /// As [`AddressSpace::check`], of what is known to be [within a page](within_page).
+    #[inline]
+    pub(crate) fn check_within(
+        &self,
+        extent: PageExtent,
+        offset: usize,
+        length: usize,
+    ) -> Result<PageRef<'_>, Denied> {
+        let page = self.page(extent)?;
+        extent.holds(offset, length)?;
+        Ok(page)
+    }
+
+    #[inline]
+    fn page(&self, extent: PageExtent) -> Result<PageRef<'_>, Denied> {
         if !self.is_alive() {
             return Err(Denied::Gone);
         }
-        let page = self.memory.page(extent.frame).ok_or(Denied::NoSuchFrame)?;
-        within_page(offset, length)?;
-        let start = usize::from(extent.start);
-        let end = start + usize::from(extent.length);
-        if offset < start || offset + length > end {
-            return Err(Denied::OutsideWindow);
-        }
-        Ok(page)
+        self.memory.page(extent.frame).ok_or(Denied::NoSuchFrame)
     }
 
     /// What a device of the domain may do: all of its memory, page by page.
@@ -138,6 +160,7 @@ impl AddressSpace {
 }
 
 /// An access may not go beyond the page that it starts in.
+#[inline]
 pub(crate) fn within_page(offset: usize, length: usize) -> Result<(), Denied> {
     if offset > PAGE_SIZE || length > PAGE_SIZE - offset {
         return Err(Denied::CrossesPage);

@@ -25,16 +25,19 @@ enum Claimed<D: Deref<Target = DomainState>> {
 }
 
 impl<D: Deref<Target = DomainState>> Claimed<D> {
+    #[inline]
     fn offset(&self) -> usize {
         match self {
             Claimed::Local { offset, .. } | Claimed::Foreign { offset, .. } => *offset,
         }
     }
 
+    /// The page, of an end that is within one.
+    #[inline]
     fn check<'s>(&'s self, caller: &'s DomainState, length: usize) -> Result<PageRef<'s>, Denied> {
         match self {
             Claimed::Local { page, offset } => {
-                caller.space.check(PageExtent::whole(*page), *offset, length)
+                caller.space.check_within(PageExtent::whole(*page), *offset, length)
             }
             Claimed::Foreign { pin, offset } => pin.check(*offset, length),
         }
@@ -52,6 +55,8 @@ impl<D: Deref<Target = DomainState>> ClaimedCopy<D> {
     /// The order of the checks is Xen's (`gnttab_copy_one`, `xen/common/grant_table.c`): domains,
     /// then the source's entry, the target's entry, the ends of the pages; the ends of the
     /// sub-pages follow in [`ClaimedCopy::carry_out`]. `None`: there is nothing to copy.
+    // Always: what it gives is large, and is not moved about when all of it is in one place.
+    #[inline(always)]
     pub(super) fn new(
         domain_of: impl Fn(DomId) -> Option<D>,
         caller: &DomainState,
@@ -77,6 +82,7 @@ impl<D: Deref<Target = DomainState>> ClaimedCopy<D> {
     }
 
     /// Copies.
+    #[inline]
     pub(super) fn carry_out(&self, caller: &DomainState) -> Result<(), GrantError> {
         let from = self.source.check(caller, self.length)?;
         let to = self.target.check(caller, self.length)?;
@@ -97,11 +103,11 @@ impl Copier for Domain {
         }
         let mut bytes = 0;
         for op in ops.iter_mut() {
-            let claimed = ClaimedCopy::new(|domid| table.get(domid), caller, op, buffers);
-            let done = claimed.and_then(|claimed| {
-                claimed
-                    .map_or(Ok(()), |claimed: ClaimedCopy<&DomainState>| claimed.carry_out(caller))
-            });
+            let done = match ClaimedCopy::new(|domid| table.get(domid), caller, op, buffers) {
+                Ok(Some(claimed)) => claimed.carry_out(caller),
+                Ok(None) => Ok(()),
+                Err(error) => Err(error),
+            };
             op.status = match done {
                 Ok(()) => {
                     bytes += u64::from(op.len);
@@ -136,6 +142,7 @@ impl Copier for Domain {
 }
 
 /// The domain that an end names; `None` for the caller's own buffers.
+#[inline]
 fn owner<D>(
     domain_of: &impl Fn(DomId) -> Option<D>,
     caller: DomId,
@@ -149,6 +156,7 @@ fn owner<D>(
     domain_of(domid).map(Some).ok_or(GrantError::BadDomain)
 }
 
+#[inline(always)]
 fn claim<D: Deref<Target = DomainState>>(
     domain_of: &impl Fn(DomId) -> Option<D>,
     caller: &DomainState,

@@ -42,20 +42,24 @@ pub struct GrantCheck<W> {
     status: Option<W>,
     /// A key for each entry, where entries may bear one.
     keys: Option<W>,
+    /// How many entries there are.
+    len: usize,
 }
 
 impl<W: Words> GrantCheck<W> {
     /// The table of `owner`, which has `frames` frames. With status words it is version 2.
     pub fn new(owner: DomId, frames: u64, entries: W, status: Option<W>) -> GrantCheck<W> {
-        GrantCheck { owner, frames, entries, status, keys: None }
+        let len = match &status {
+            None => entries.size() / ENTRY_V1,
+            Some(status) => (entries.size() / ENTRY_V2).min(status.size() / STATUS_V2),
+        };
+        GrantCheck { owner, frames, entries, status, keys: None, len }
     }
 
     /// How many entries there are.
+    #[inline]
     pub fn len(&self) -> usize {
-        match &self.status {
-            None => self.entries.size() / ENTRY_V1,
-            Some(status) => (self.entries.size() / ENTRY_V2).min(status.size() / STATUS_V2),
-        }
+        self.len
     }
 
     /// Whether there are none.
@@ -64,6 +68,7 @@ impl<W: Words> GrantCheck<W> {
     }
 
     /// Flags and grantee of an entry, for whoever lists the table.
+    #[inline]
     pub fn header(&self, gref: Gref) -> (GrantFlags, DomId) {
         let at = self.entry(gref);
         let flags = self.entries.load_u16(at, Acquire);
@@ -71,6 +76,7 @@ impl<W: Words> GrantCheck<W> {
     }
 
     /// Pins entry `gref` for the request, after all checks.
+    #[inline]
     pub fn acquire(
         &self,
         active: &mut ActiveEntry,
@@ -106,6 +112,7 @@ impl<W: Words> GrantCheck<W> {
         found
     }
 
+    #[inline]
     fn look_up(
         &self,
         active: &mut ActiveEntry,
@@ -154,6 +161,7 @@ impl<W: Words> GrantCheck<W> {
     }
 
     /// The bytes of an entry that is not transitive.
+    #[inline]
     fn extent(&self, gref: Gref, flags: GrantFlags) -> PageExtent {
         let at = self.entry(gref);
         if self.status.is_none() {
@@ -199,6 +207,7 @@ impl<W: Words> GrantCheck<W> {
     }
 
     /// Ends one use.
+    #[inline]
     pub fn release(&self, active: &mut ActiveEntry, gref: Gref, access: Access) {
         let pins = active.pins(access);
         *pins = pins.saturating_sub(1);
@@ -208,6 +217,7 @@ impl<W: Words> GrantCheck<W> {
         }
     }
 
+    #[inline]
     fn entry(&self, gref: Gref) -> usize {
         gref.0 as usize * if self.status.is_some() { ENTRY_V2 } else { ENTRY_V1 }
     }

@@ -1,43 +1,56 @@
 //! The grant tables of all domains, as the hypervisor uses them.
 
 use std::ops::Deref;
-use std::sync::Mutex;
 
+use spin::Yield;
+use spin::mutex::{SpinMutex, SpinMutexGuard};
 use xenvelope_grant::seam::Access;
 use xenvelope_grant::{DomId, GrantError, Gref};
 
 use super::access::{Denied, PageExtent};
 use super::domain::DomainState;
 use super::grant_check::{Acquired, ActiveEntry, GrantCheck, Purpose, Request};
-use super::lock;
 use crate::memory::{PageRef, Window};
 
 /// How often a transitive entry that changes under our hands is tried again. Xen restarts the
 /// hypercall; the bound keeps the caller's time its own.
 const MAX_RESTARTS: usize = 4;
 
+/// What is kept of an entry, under a lock of Xen's kind: it is held for some instructions, and let
+/// go by a store. A processor of the simulator's is a thread, whose core may be another's just now;
+/// so who waits gives his own away.
+type Active = SpinMutex<ActiveEntry, Yield>;
+
+#[inline]
+fn lock(active: &Active) -> SpinMutexGuard<'_, ActiveEntry> {
+    active.lock()
+}
+
 /// One domain's grant table and who uses what of it.
 pub(crate) struct GrantState {
     check: GrantCheck<Window>,
     /// One lock an entry, as in Xen: two users of different entries never meet.
-    active: Box<[Mutex<ActiveEntry>]>,
+    active: Box<[Active]>,
 }
 
 impl GrantState {
     pub(crate) fn new(check: GrantCheck<Window>) -> GrantState {
-        let active = (0..check.len()).map(|_| Mutex::new(ActiveEntry::IDLE)).collect();
+        let active = (0..check.len()).map(|_| Active::new(ActiveEntry::IDLE)).collect();
         GrantState { check, active }
     }
 
-    fn entry(&self, gref: Gref) -> Result<&Mutex<ActiveEntry>, GrantError> {
+    #[inline]
+    fn entry(&self, gref: Gref) -> Result<&Active, GrantError> {
         self.active.get(gref.0 as usize).ok_or(GrantError::BadRef)
     }
 
+    #[inline]
     fn acquire(&self, gref: Gref, request: Request) -> Result<Acquired, GrantError> {
         self.check.acquire(&mut lock(self.entry(gref)?), gref, request)
     }
 
     /// Ends one use of an entry.
+    #[inline]
     pub(crate) fn release(&self, gref: Gref, access: Access) {
         if let Ok(entry) = self.entry(gref) {
             self.check.release(&mut lock(entry), gref, access);
@@ -84,6 +97,7 @@ pub(crate) struct CopyPin<D: Deref<Target = DomainState>> {
 impl<D: Deref<Target = DomainState>> CopyPin<D> {
     /// Pins `gref` of `owner` for a copy on behalf of `grantee`. `domain_of` finds the one behind a
     /// transitive entry.
+    #[inline(always)]
     pub(crate) fn new(
         domain_of: impl Fn(DomId) -> Option<D>,
         owner: D,
@@ -135,14 +149,16 @@ impl<D: Deref<Target = DomainState>> CopyPin<D> {
         Ok(CopyPin { owner, gref, access: Access::Read, via: None, extent })
     }
 
-    /// The page, if `length` bytes at `offset` of it were granted.
+    /// The page, if `length` bytes at `offset` of it, which are within a page, were granted.
+    #[inline]
     pub(crate) fn check(&self, offset: usize, length: usize) -> Result<PageRef<'_>, Denied> {
         let holder = self.via.as_ref().map_or(&self.owner, |(third, _)| third);
-        holder.space.check(self.extent, offset, length)
+        holder.space.check_within(self.extent, offset, length)
     }
 }
 
 impl<D: Deref<Target = DomainState>> Drop for CopyPin<D> {
+    #[inline]
     fn drop(&mut self) {
         self.owner.grants.release(self.gref, self.access);
         if let Some((third, gref)) = &self.via {

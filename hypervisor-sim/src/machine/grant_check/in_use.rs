@@ -15,6 +15,7 @@ const MAX_TRIES: usize = 5;
 impl<W: Words> GrantCheck<W> {
     /// Whether flags and grantee permit the request; a user that is there already has been
     /// checked when it came.
+    #[inline]
     fn permits(
         active: &ActiveEntry,
         request: Request,
@@ -39,6 +40,7 @@ impl<W: Words> GrantCheck<W> {
 
     /// Sets the in-use bits so that the owner's revoke fails from now on, and returns the flags
     /// as they were *after* that.
+    #[inline]
     pub(super) fn set_in_use(
         &self,
         active: &ActiveEntry,
@@ -101,6 +103,7 @@ impl<W: Words> GrantCheck<W> {
     }
 
     /// Takes back the bits that no user needs any more (`reduce_status_for_pin`).
+    #[inline]
     pub(super) fn reduce(&self, active: &ActiveEntry, gref: Gref, access: Access) {
         let mut bits = GrantFlags::empty();
         if !active.is_pinned() {
@@ -115,6 +118,7 @@ impl<W: Words> GrantCheck<W> {
     }
 
     /// Release: what was copied is visible to an owner that sees the bits gone.
+    #[inline]
     pub(super) fn clear(&self, gref: Gref, bits: GrantFlags) {
         if let Some(status) = &self.status {
             let at = gref.0 as usize * STATUS_V2;
