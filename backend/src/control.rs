@@ -266,6 +266,7 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
         };
         let mut passed = None;
         if let Some(mut rings) = vif.rings.take() {
+            self.awake.remove(port);
             passed = rings.passed.take();
             let waiting: usize = rings.queues.iter().map(|queue| queue.waiting.len()).sum();
             self.counters.drop_frames(crate::DropReason::NoReceiveBuffer, waiting as u64);

@@ -13,14 +13,12 @@ use std::time::Duration;
 use thiserror::Error;
 use xenvelope_grant::GrantError;
 use xenvelope_grant::ring::RingError;
-use xenvelope_grant::seam::{
-    EventError, GuestQueue, Hypervisor, Instant, NicPort, NoBuffer, PortId, StoreError,
-};
+use xenvelope_grant::seam::{EventError, Hypervisor, Instant, NicPort, NoBuffer, StoreError};
 use xenvelope_switch::table::TableError;
 use xenvelope_switch::{PortConfig, PortError, Switch};
 
 use crate::counters::{Counters, DropReason};
-use crate::forward::{NicQueue, Round};
+use crate::forward::{Awake, NicQueue, Round, rings_of};
 use crate::manager::Manager;
 use crate::netback::NetbackError;
 use crate::passing::Refs;
@@ -125,6 +123,7 @@ pub struct Backend<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> {
     pub(crate) next_port: u32,
     pub(crate) incarnations: u64,
     pub(crate) manager: Manager,
+    pub(crate) awake: Awake,
     pub(crate) round: Round<H>,
     /// References of ours that pass on what guests granted to us.
     pub(crate) refs: Refs,
@@ -152,6 +151,7 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
             next_port: 1,
             incarnations: 0,
             manager: Manager::default(),
+            awake: Awake::default(),
             round,
             refs: Refs::default(),
             counters: Counters::default(),
@@ -178,7 +178,13 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
 
     /// Interfaces that carry frames.
     pub fn connected(&self) -> usize {
-        self.vifs.values().filter(|vif| vif.rings.is_some()).count()
+        self.awake.connected()
+    }
+
+    /// Of them, those that the next round looks at: the others have had nothing for a while, and
+    /// were asked to send an event when they have.
+    pub fn awake(&self) -> usize {
+        self.awake.ports().len()
     }
 
     /// The hypervisor that we run on.
@@ -205,7 +211,9 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
 
     /// One round. Whether there was anything to do.
     pub fn poll(&mut self, now: Instant) -> bool {
-        let mut busy = self.poll_store();
+        // First: an event may be all that says that the store has changed.
+        let mut busy = self.take_events();
+        busy |= self.poll_store();
         busy |= self.poll_manager();
         busy |= self.forward(now);
         if now >= self.beat_at {
@@ -228,52 +236,28 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
     }
 
     /// Sleeps until something comes, or until `until`. Returns at once if something is there.
+    ///
+    /// A port that our caller waits for by the same [`Hypervisor`] may end this, or be reported
+    /// to [`Backend::poll`], which says then that there was something: it stays masked until the
+    /// caller unmasks it, after either of the two.
     pub fn wait(&mut self, until: Instant) {
         if self.ask_for_events() {
             return;
         }
-        let mut fired = [PortId(0); 256];
         let until = until.min(self.beat_at).min(self.next_done().unwrap_or(until));
-        let count = self.host.wait(&mut fired, until);
-        // Unmask first, look at the rings after.
-        for id in &fired[..count] {
-            if let Some(uplink) = self.uplink.as_ref().filter(|uplink| uplink.interrupt() == *id) {
-                uplink.unmask();
-            } else if let Some(queue) = self
-                .nic_queues
-                .values()
-                .filter_map(NicQueue::card)
-                .find(|queue| queue.interrupt() == *id)
-            {
-                queue.unmask();
-            } else if let Some(port) = self
-                .vifs
-                .values()
-                .filter_map(|vif| vif.rings.as_ref())
-                .flat_map(|rings| &rings.queues)
-                .flat_map(|queue| queue.ports())
-                .find(|port| self.host.id(port) == *id)
-            {
-                self.host.unmask(port);
-            }
-        }
+        self.heed_events(until);
     }
 
-    /// Asks every ring for an event, and says whether one has something already. A ring that is
-    /// broken counts as something: the next round closes it.
+    /// Asks every ring for an event, and says whether one has something already. Those that rest
+    /// have asked.
     fn ask_for_events(&mut self) -> bool {
+        let Self { nic_queues, awake, vifs, .. } = self;
         let mut waiting = false;
-        for queue in self.nic_queues.values_mut() {
+        for queue in nic_queues.values_mut() {
             waiting |= queue.buffers_have_come();
         }
-        for rings in self.vifs.values_mut().filter_map(|vif| vif.rings.as_mut()) {
-            for queue in &mut rings.queues {
-                waiting |= queue.tx.pending_or_ask().map_or(true, |count| count > 0);
-                waiting |= queue.buffers_have_come();
-            }
-            if let Some(envelopes) = &mut rings.envelopes {
-                waiting |= envelopes.pending_or_ask().map_or(true, |count| count > 0);
-            }
+        for port in awake.ports() {
+            waiting |= rings_of(vifs, *port).is_some_and(|rings| rings.ask_for_events());
         }
         waiting
     }

@@ -13,7 +13,7 @@ use xenvelope_switch::{Destination, EthernetHeader, Forward, PortId};
 
 use crate::counters::DropReason;
 use crate::driver_domain::{Backend, UPLINK};
-use crate::forward::{Frame, Sources};
+use crate::forward::{Frame, Sources, rings_of};
 use crate::netback::Source;
 use crate::uplink::PfControl;
 
@@ -239,13 +239,11 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
     /// Says done to the guests whose frames we have taken, after the copy; of frames that were all
     /// in their envelopes a little later, since nobody's pages wait for that.
     pub(crate) fn send_dones(&mut self) {
-        let Self { round, vifs, .. } = self;
+        let Self { round, vifs, awake, .. } = self;
         let now = round.now;
         // Those whose channel is full stay, for the next round.
         round.dones.retain(|port| {
-            let Some(rings) = vifs.get_mut(port).and_then(|vif| vif.rings.as_mut()) else {
-                return false;
-            };
+            let Some(rings) = rings_of(vifs, *port) else { return false };
             match due(&rings.window) {
                 None => return false,
                 Some(due) if due > now => return true,
@@ -262,6 +260,7 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
                 channel.room().is_ok_and(|room| room > 0) && channel.push(builder.finish()).is_ok();
             if sent {
                 rings.window.told();
+                awake.wake(*port, rings);
             }
             !sent
         });
@@ -274,11 +273,14 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
         dues.filter(|due| *due > self.round.now).min()
     }
 
+    /// A guest's envelope channel, to be used in this round.
     fn channel(
         &mut self,
         port: u32,
     ) -> Option<&mut xenvelope_switch::channel::EnvelopeChannel<H::Pages>> {
-        self.vifs.get_mut(&port)?.rings.as_mut()?.envelopes.as_mut()
+        let rings = rings_of(&mut self.vifs, port)?;
+        self.awake.wake(port, rings);
+        rings.envelopes.as_mut()
     }
 }
 

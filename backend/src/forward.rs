@@ -1,6 +1,7 @@
 //! A round: frames and envelopes from everybody, to everybody.
 
 mod answer;
+mod awake;
 mod guests;
 mod order;
 mod prepare;
@@ -9,6 +10,7 @@ mod uplink;
 mod waiting;
 
 pub(crate) use answer::queue_at;
+pub(crate) use awake::{Awake, rings_of};
 pub(crate) use order::Offered;
 pub(crate) use queues::NicQueue;
 pub(crate) use waiting::{WAITING_FRAMES, Waiting};
@@ -203,6 +205,7 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
         self.round.now = now;
         let mut busy = self.deliver_waiting();
         busy |= self.serve_queues();
+        self.look_at_one_that_rests();
         // The uplink before guests: see `order`.
         self.look_at_guests();
         let (came, emptied) = self.take_from_uplink(now);
@@ -268,8 +271,8 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
         if to == UPLINK {
             return self.send_up(&sources, total, frame.offload);
         }
-        let rings = self.vifs.get(&to.0).and_then(|vif| vif.rings.as_ref());
-        let rings = rings.ok_or(DropReason::NoDestination)?;
+        let rings = rings_of(&mut self.vifs, to.0).ok_or(DropReason::NoDestination)?;
+        self.awake.wake(to.0, rings);
         let (takes, queues) = (rings.takes, rings.queues.len());
         let passed_on = rings.passed.as_ref().is_some_and(|passed| passed.is_out());
         let mut offload = frame.offload;
@@ -342,12 +345,13 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
         Ok(())
     }
 
-    /// All ports, another one first in each round: who comes last may find scratch space and
-    /// channels full.
+    /// All ports that are awake, another one first in each round: who comes last may find scratch
+    /// space and channels full.
     pub(crate) fn ports_in_turn(&mut self) -> Vec<u32> {
         let mut ports = std::mem::take(&mut self.round.ports);
-        ports.extend(self.vifs.range(self.round.turn..).map(|(port, _)| *port));
-        ports.extend(self.vifs.range(..self.round.turn).map(|(port, _)| *port));
+        let awake = self.awake.ports();
+        let (later, first) = awake.split_at(awake.partition_point(|port| *port < self.round.turn));
+        ports.extend(first.iter().chain(later));
         ports
     }
 

@@ -265,7 +265,8 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
             return;
         }
         let mut ports = std::mem::take(&mut self.round.ports);
-        ports.extend(self.vifs.keys());
+        // Whoever has one open was given something in this round.
+        ports.extend(self.awake.ports());
         for port in ports.drain(..) {
             self.seal_passed(port);
         }

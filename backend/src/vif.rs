@@ -138,6 +138,10 @@ pub(crate) struct Rings<H: Hypervisor> {
     /// What was passed on to it; none if it does not take that, or there is no such thing here.
     pub passed: Option<Box<Passed>>,
     pub takes: Takes,
+    /// Rounds look at it.
+    pub awake: bool,
+    /// Rounds since it last had something.
+    pub quiet: u32,
 }
 
 /// One guest's interface.

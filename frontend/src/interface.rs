@@ -22,6 +22,7 @@ use crate::counters::Counters;
 use crate::direct::Direct;
 use crate::netfront::{NetifError, NetifOffloads, Receiver, Transmitter};
 use crate::peers::{Flow, Path, PeerHash, Peers, Staged};
+use crate::polling::Polling;
 use crate::receive::{Batch, Come, Flights, Known, Parcels, Received, SmallFrames};
 use crate::transmit::{OpenEnvelope, Run, SentByDefault};
 use crate::warm::Warm;
@@ -60,7 +61,8 @@ pub struct Config {
     pub peer_bytes: usize,
     /// Frames that wait for room in netif's ring, or in the VF's.
     pub backlog: usize,
-    /// After how long without a heartbeat the forwarding table is not believed any more.
+    /// After how long without a heartbeat the forwarding table is not believed any more; up to a
+    /// quarter more if nothing was sent meanwhile.
     pub table_stale: Duration,
 }
 
@@ -200,6 +202,7 @@ pub struct Frontend<H: Hypervisor, N: NicPort<Buf = H::Buf>> {
     pub(crate) housekeeping_at: Instant,
     /// Between a poll and a flush: what the poll has found out holds.
     pub(crate) in_turn: bool,
+    pub(crate) polling: Polling,
     /// The time, as we were last told.
     pub(crate) now: Instant,
     pub(crate) counters: Counters,
@@ -259,6 +262,7 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
             dones_due: Vec::new(),
             housekeeping_at: Instant::default(),
             in_turn: false,
+            polling: Polling::default(),
             now: Instant::default(),
             counters: Counters::default(),
         })
@@ -358,9 +362,9 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
         busy
     }
 
-    /// Sleeps until something comes, or until `until`. Returns at once if something is there.
-    pub fn wait(&mut self, until: Instant) {
-        let mut until = until.min(self.housekeeping_at).min(self.control.look_at);
+    /// [`Frontend::wait`] without looking before.
+    pub(crate) fn sleep(&mut self, until: Instant) {
+        let mut until = until.min(self.next_housekeeping()).min(self.control.look_at);
         if !self.dones_due.is_empty() {
             until = until.min(self.host.now() + self.config.done_delay);
         }
@@ -391,6 +395,22 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
                 vf.unmask();
             }
         }
+    }
+
+    /// When a sleep has to end to look at grants, at a VF's link, and at the table's heartbeat. Who
+    /// has nothing outstanding sleeps for longer: on a host with many idle guests nothing else
+    /// would wake them.
+    fn next_housekeeping(&self) -> Instant {
+        let outstanding = self.link != Link::Up
+            || self.vf.is_some()
+            || self.queued() > 0
+            || !(self.pinned.is_empty() && self.lingering.is_empty())
+            || self.peers.iter().any(|(_, peer)| peer.cost() > 0);
+        if outstanding {
+            return self.housekeeping_at;
+        }
+        // A heart that stops right after we looked is believed for so much longer.
+        self.housekeeping_at.max(self.now + self.config.table_stale / 4)
     }
 
     /// Whether frames wait for an older route to drain.

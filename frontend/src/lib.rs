@@ -23,6 +23,7 @@ pub mod netfront;
 pub mod peers;
 #[cfg(feature = "smoltcp")]
 pub mod phy;
+mod polling;
 pub mod receive;
 mod reclaim;
 mod route;

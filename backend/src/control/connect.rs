@@ -100,6 +100,8 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
             envelopes_offered: Offered::default(),
             passed,
             takes: takes(host, &front),
+            awake: false,
+            quiet: 0,
         };
         let mut keys = Transaction::new();
         let table =
@@ -124,7 +126,7 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
             self.nic_queues.insert(port, NicQueue::new(ring, steering));
         }
         if let Some(vif) = self.vifs.get_mut(&port) {
-            vif.rings = Some(rings);
+            self.awake.add(&self.host, port, vif.rings.insert(rings));
             vif.table = table;
             vif.phase = Phase::Connected;
             vif.vf = vf;

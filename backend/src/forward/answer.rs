@@ -6,7 +6,7 @@ use xenvelope_grant::DomId;
 use xenvelope_grant::netif::{RSP_ERROR, RSP_OKAY};
 use xenvelope_grant::seam::{Hypervisor, Instant, NicPort};
 
-use super::{LEAVING, Leaving, QueueId, Taken, Waiting};
+use super::{LEAVING, Leaving, QueueId, Taken, Waiting, rings_of};
 use crate::counters::DropReason;
 use crate::driver_domain::Backend;
 use crate::netback::respond;
@@ -73,28 +73,31 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
         round.slots = 0;
         round.envelope_slots = 0;
         // Another guest is first in the next round.
-        let next = self.vifs.range(round.turn + 1..).next().map(|(port, _)| *port);
-        round.turn = next.unwrap_or(0);
+        let next = self.awake.ports().iter().find(|port| **port > round.turn);
+        round.turn = next.copied().unwrap_or(0);
     }
 
     /// Publishes to all guests, with one event to each that asked for one.
     pub(crate) fn publish(&mut self) {
         // First what guests receive, then the answers to what they sent: who has an answer may
         // take another route, and what went this way must be there before.
-        for rings in self.vifs.values_mut().filter_map(|vif| vif.rings.as_mut()) {
+        for port in self.awake.ports() {
+            let Some(rings) = rings_of(&mut self.vifs, *port) else { continue };
             for queue in &mut rings.queues {
                 queue.kick_rx |= queue.rx.publish();
             }
         }
         self.publish_queues();
-        for rings in self.vifs.values_mut().filter_map(|vif| vif.rings.as_mut()) {
+        let Self { awake, vifs, host, .. } = self;
+        awake.retain(vifs, |rings| {
             let sent = rings.envelopes.as_mut().is_some_and(|envelopes| envelopes.publish());
             for (index, queue) in rings.queues.iter_mut().enumerate() {
                 queue.kick_rx |= sent && index == 0;
                 queue.kick_tx |= queue.tx.publish();
-                queue.kick(&self.host);
+                queue.kick(host);
             }
-        }
+            rings.stays_awake()
+        });
         self.drain_leaving();
         if let Some(uplink) = &self.uplink {
             uplink.refill(&self.host, 0);

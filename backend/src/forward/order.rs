@@ -9,7 +9,7 @@
 
 use xenvelope_grant::seam::{Hypervisor, NicPort};
 
-use super::FRAMES;
+use super::{FRAMES, rings_of};
 use crate::driver_domain::Backend;
 use crate::uplink::PfControl;
 
@@ -47,14 +47,19 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
         if self.round.behind > 0 {
             return;
         }
-        for rings in self.vifs.values_mut().filter_map(|vif| vif.rings.as_mut()) {
+        for port in self.awake.ports() {
+            let Some(rings) = rings_of(&mut self.vifs, *port) else { continue };
+            let mut any = 0;
             // An impossible index is found when the ring is taken from.
             for queue in &mut rings.queues {
                 queue.offered.seen = queue.tx.pending().unwrap_or(0);
+                any |= queue.offered.seen;
             }
             if let Some(envelopes) = &rings.envelopes {
                 rings.envelopes_offered.seen = envelopes.pending().unwrap_or(0);
+                any |= rings.envelopes_offered.seen;
             }
+            rings.quiet = if any == 0 { rings.quiet + 1 } else { 0 };
         }
     }
 
@@ -66,7 +71,8 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
             return;
         }
         self.round.behind = 0;
-        for rings in self.vifs.values_mut().filter_map(|vif| vif.rings.as_mut()) {
+        for port in self.awake.ports() {
+            let Some(rings) = rings_of(&mut self.vifs, *port) else { continue };
             for queue in &mut rings.queues {
                 queue.offered.due = queue.offered.seen;
             }

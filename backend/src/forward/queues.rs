@@ -8,6 +8,7 @@ use xenvelope_grant::ring::{Back, RingError};
 use xenvelope_grant::seam::{Filled, GuestQueue, Hypervisor, NicPort, Unfilled};
 use xenvelope_grant::{Gref, Words};
 
+use super::rings_of;
 use crate::driver_domain::Backend;
 use crate::manager::Steering;
 use crate::uplink::PfControl;
@@ -131,9 +132,11 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
     /// Publishes the answers.
     pub(super) fn publish_queues(&mut self) {
         for (port, queue) in &mut self.nic_queues {
-            let rings = self.vifs.get_mut(port).and_then(|vif| vif.rings.as_mut());
-            if let Some(first) = rings.and_then(|rings| rings.queues.first_mut()) {
-                first.kick_rx |= queue.ring.publish();
+            let Some(rings) = rings_of(&mut self.vifs, *port) else { continue };
+            let Some(first) = rings.queues.first_mut() else { continue };
+            if queue.ring.publish() {
+                first.kick_rx = true;
+                self.awake.wake(*port, rings);
             }
         }
     }

@@ -196,8 +196,10 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
     /// Plans the delivery of frames that have waited long enough. Whether there were any.
     pub(super) fn deliver_waiting(&mut self) -> bool {
         let mut busy = false;
-        let Self { vifs, round, counters, .. } = self;
-        for (port, vif) in vifs {
+        let Self { vifs, awake, round, counters, .. } = self;
+        // For whom frames wait does not rest.
+        for port in awake.ports() {
+            let Some(vif) = vifs.get_mut(port) else { continue };
             let guest = vif.guest;
             let Some(Rings { queues, passed, .. }) = &mut vif.rings else { continue };
             for (index, queue) in queues.iter_mut().enumerate() {

@@ -28,6 +28,7 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
         if !self.manager.take_dirty() {
             return false;
         }
+        self.wake_all();
         let endpoints: Vec<Endpoint> = self
             .vifs
             .iter()

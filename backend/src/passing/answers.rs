@@ -12,7 +12,7 @@ use xenvelope_grant::ring::Back;
 use xenvelope_grant::seam::{Hypervisor, NicPort};
 
 use crate::driver_domain::Backend;
-use crate::forward::queue_at;
+use crate::forward::rings_of;
 use crate::uplink::PfControl;
 
 /// A frame whose answer waits. Never the same twice.
@@ -79,9 +79,11 @@ impl Answer {
 impl<H: Hypervisor, N: NicPort<Buf = H::Buf>, C: PfControl> Backend<H, N, C> {
     /// Answers what has been done with in this round.
     pub(crate) fn answer_finished(&mut self) {
-        let Self { round, vifs, .. } = self;
+        let Self { round, vifs, awake, .. } = self;
         for (from, ticket) in round.finished.drain(..) {
-            if let Some((queue, ..)) = queue_at(vifs, from) {
+            let Some(rings) = rings_of(vifs, from.port) else { continue };
+            awake.wake(from.port, rings);
+            if let Some(queue) = rings.queues.get_mut(from.queue) {
                 queue.answers.ready(&mut queue.tx, ticket);
             }
         }

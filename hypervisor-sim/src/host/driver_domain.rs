@@ -95,8 +95,8 @@ impl DriverDomain {
                     let busy = orders.carry_out(&mut backend) | backend.poll(clock.now());
                     if !busy {
                         backend.wait(clock.now() + NAP);
-                        bell.unmask();
                     }
+                    bell.unmask();
                 }
             },
         )

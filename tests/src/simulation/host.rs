@@ -330,7 +330,7 @@ impl Events for SimHost {
         for (place, port) in out.iter_mut().zip(delivered.drain(..count)) {
             *place = port;
         }
-        if count == 0 {
+        if count == 0 && until > self.shared.now() {
             self.sleep.until.set(Some(until));
         }
         count

@@ -181,10 +181,10 @@ impl Server<'_> {
             }
             if !busy {
                 self.backend.wait(self.report_at);
-                let host = self.backend.host();
-                if host.has_fired(self.wake) && self.signals.drain() {
-                    host.unmask_device(self.wake);
-                }
+            }
+            let host = self.backend.host();
+            if host.has_fired(self.wake) && self.signals.drain() {
+                host.unmask_device(self.wake);
             }
         }
     }
