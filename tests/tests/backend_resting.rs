@@ -44,6 +44,7 @@ fn keep_busy(lab: &mut Lab, guests: &mut [StockGuest], steps: usize) {
 #[test]
 fn rounds_look_at_the_guests_that_have_something() {
     let (mut lab, mut guests) = host();
+    lab.steps(LONG);
     lab.backend.manager().set_all_routes(PairRoute::Bridge);
     lab.step();
     assert_eq!(lab.backend.awake(), GUESTS, "the tables have changed");
