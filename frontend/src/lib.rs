@@ -15,6 +15,7 @@
 
 extern crate alloc;
 
+mod config;
 mod connect;
 pub mod counters;
 mod direct;
@@ -31,5 +32,6 @@ pub mod stack;
 pub mod transmit;
 mod warm;
 
+pub use config::Config;
 pub use counters::{Counters, DropReason, Ways};
-pub use interface::{Config, Frontend, FrontendError, Link};
+pub use interface::{Frontend, FrontendError, Link};

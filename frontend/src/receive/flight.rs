@@ -29,7 +29,7 @@ const FLIGHTS: usize = 4;
 const ROOM: usize = INBOX / 2;
 
 /// Bytes to be copied of what one path brings after which the others get their turn.
-const PATH_BYTES: usize = 256 * 1024;
+const PATH_BYTES: usize = 512 * 1024;
 
 /// Frames that fit into one envelope: of one byte each.
 const MAX_FRAMES: usize = 128;

@@ -26,6 +26,10 @@ const NEWS_NS: u64 = 1_000_000_000;
 /// Steps that this may take.
 const REST_STEPS: u64 = 400_000;
 
+/// Nodes of the store for each domain: a guest has some fifty, and for each of up to five direct
+/// channels its own ring's references and its peer's, on both sides.
+const NODES: usize = 260;
+
 impl World {
     /// After a turn of a guest.
     pub(super) fn look_at(&mut self, number: usize) {
@@ -76,7 +80,7 @@ impl World {
             });
         }
         let store = self.shared.machine.store_tree().lines().count();
-        oracles.check(Oracle::Bounded, store < 200 * (self.guests.len() + 1), || {
+        oracles.check(Oracle::Bounded, store < NODES * (self.guests.len() + 1), || {
             format!("{store} nodes in the store")
         });
     }
