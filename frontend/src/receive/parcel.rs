@@ -63,6 +63,7 @@ impl Parcel {
 }
 
 /// Those that nothing is in. The one that was used last is used next: it is in the cache.
+#[expect(clippy::vec_box, reason = "they go into the inbox and come back, and are not moved")]
 pub(crate) struct Parcels(Vec<Box<Parcel>>);
 
 impl Default for Parcels {
