@@ -123,3 +123,23 @@ impl Written {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Who moves code moves what the mutations look for in it.
+    #[test]
+    fn every_mutation_finds_its_place() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        let mutations = read(&root.join("tests/mutations"), &[]).expect("the lists");
+        assert!(mutations.len() > 100, "only {}", mutations.len());
+        for Mutation { name, edits, .. } in &mutations {
+            for Edit { file, find, .. } in edits {
+                let text = std::fs::read_to_string(root.join(file)).unwrap_or_default();
+                let places = text.matches(find.as_str()).count();
+                assert_eq!(places, 1, "{name}, in {}:\n{find}", file.display());
+            }
+        }
+    }
+}
