@@ -138,7 +138,7 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Device for Phy<'_, H, N> {
         if self.frontend.outbox.len() >= OUTBOX {
             return None;
         }
-        self.frontend.unpack_next();
+        self.frontend.unpack();
         let Frontend { inbox, driver, counters, outbox, host, small, .. } = &mut *self.frontend;
         let received = inbox.pop_front()?;
         let (delivered, sent) = counters.split();

@@ -56,20 +56,17 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
         })
     }
 
-    /// The frames that wait for the stack, oldest first, Ethernet header included. One that
-    /// cannot be read any more is empty.
+    /// The oldest of the frames that wait for the stack, oldest first, Ethernet header included: all
+    /// of them or some, and none only if none wait. One that cannot be read any more is empty.
     pub fn frames(&mut self) -> impl Iterator<Item = (&[u8], Offload)> {
         self.unpack();
         let frontend = &*self;
-        frontend.inbox.iter().map(move |received| {
-            let offload = match received {
-                Received::Owned { offload, .. }
-                | Received::Small { offload, .. }
-                | Received::Area { offload, .. } => *offload,
-                // There is none left.
-                Received::Parcel(_) => Offload::default(),
-            };
-            (frontend.bytes_of(received), offload)
+        frontend.inbox.iter().map_while(move |received| match received {
+            Received::Owned { offload, .. }
+            | Received::Small { offload, .. }
+            | Received::Area { offload, .. } => Some((frontend.bytes_of(received), *offload)),
+            // What is in it has its turn the next time.
+            Received::Parcel(_) => None,
         })
     }
 
@@ -89,8 +86,9 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
 
     /// The stack has taken the oldest `count` of [`Frontend::frames`].
     pub fn taken(&mut self, count: usize) {
-        self.unpack();
-        for received in self.inbox.drain(..count.min(self.inbox.len())) {
+        let seen = |received: &&Received<H::Buf>| !matches!(received, Received::Parcel(_));
+        let count = self.inbox.iter().take(count).take_while(seen).count();
+        for received in self.inbox.drain(..count) {
             self.counters.delivered.frames += 1;
             match received {
                 Received::Owned { frame, buffer, .. } => {

@@ -17,6 +17,9 @@ use crate::interface::Frontend;
 /// How many there are: as many envelopes as are taken from one path in a turn.
 const PARCELS: usize = 64;
 
+/// Frames that are unpacked at once for a stack that takes several.
+const TOGETHER: usize = 64;
+
 /// A private copy of an envelope, and its frames.
 #[derive(Default)]
 pub(crate) struct Parcel {
@@ -101,40 +104,24 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
         self.arrive(Received::Parcel(kept), travel);
     }
 
-    /// Sees to it that the oldest that waits for the stack is a frame, not an envelope.
-    pub(crate) fn unpack_next(&mut self) {
-        while let Some(Received::Parcel(_)) = self.inbox.front() {
-            let Some(Received::Parcel(mut parcel)) = self.inbox.pop_front() else { return };
-            let frame = self.unpack_one(&mut parcel);
-            if parcel.left() > 0 {
-                self.inbox.push_front(Received::Parcel(parcel));
-            } else {
-                self.parcels.give_back(parcel);
-            }
-            if let Some(frame) = frame {
-                return self.inbox.push_front(frame);
-            }
-        }
-    }
-
-    /// Sees to it that all that waits for the stack are frames: they can be looked at together.
-    pub(super) fn unpack(&mut self) {
-        if !self.inbox.iter().any(|received| matches!(received, Received::Parcel(_))) {
-            return;
-        }
-        for _ in 0..self.inbox.len() {
-            match self.inbox.pop_front() {
-                Some(Received::Parcel(mut parcel)) => {
-                    while parcel.left() > 0 {
-                        let frame = self.unpack_one(&mut parcel);
-                        self.inbox.extend(frame);
-                    }
-                    self.parcels.give_back(parcel);
+    /// Sees to it that the oldest that wait for the stack are frames: some can be looked at
+    /// together. Not all, since each takes memory of its own then.
+    pub(crate) fn unpack(&mut self) {
+        let mut unpacked = 0;
+        while unpacked < TOGETHER
+            && let Some(Received::Parcel(_)) = self.inbox.front()
+            && let Some(Received::Parcel(mut parcel)) = self.inbox.pop_front()
+        {
+            while parcel.left() > 0 {
+                if let Some(frame) = self.unpack_one(&mut parcel) {
+                    self.inbox.push_back(frame);
+                    unpacked += 1;
                 }
-                Some(other) => self.inbox.push_back(other),
-                None => return,
             }
+            self.parcels.give_back(parcel);
         }
+        // They were put behind all others, and are the oldest.
+        self.inbox.rotate_right(unpacked);
     }
 
     /// A copy of the next frame.
