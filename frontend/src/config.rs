@@ -30,7 +30,7 @@ pub struct Config {
     pub hold_timeout: Duration,
     /// Granted frames that one peer may have outstanding or pinned.
     pub peer_quota: usize,
-    /// Bytes of granted frames to one peer with which [`Frontend::has_room`] says that there is no
+    /// Bytes of granted frames to one peer with which [`Frontend::has_room`](crate::Frontend::has_room) says that there is no
     /// room for more: what is out should fit into the caches, since it is written, copied and
     /// written again. A burst that was begun below the limit may go beyond it.
     pub peer_bytes: usize,
