@@ -20,7 +20,7 @@ use core::time::Duration;
 use arrayvec::ArrayVec;
 use xenvelope_grant::Peer;
 use xenvelope_grant::seam::{Hypervisor, Instant, NicPort};
-use xenvelope_switch::table::{CHANNEL_VF, FIRST_DIRECT_CHANNEL};
+use xenvelope_switch::table::{CHANNEL_DRIVER_DOMAIN, CHANNEL_VF, FIRST_DIRECT_CHANNEL};
 use xenvelope_switch::{EthernetHeader, MacAddress};
 
 use crate::counters::DropReason;
@@ -144,15 +144,19 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
     }
 
     /// Whether nothing of a peer's flow can be overtaken by what goes to another in its place this
-    /// way. Another incarnation's done is not waited for: it may be gone. But what the card or
-    /// netif carries to the address, the one in its place gets.
+    /// way. Another incarnation's done is not waited for where it is the one that takes what was sent:
+    /// it may be gone. But what the card or the driver domain carries to the address, the one in its
+    /// place gets; it may be the same guest, to which a manager that began anew gave another.
     fn has_left(&mut self, peer: Peer, successor: Peer, path: Path) -> bool {
         let served = self.is_driver_domain(peer) || self.is_driver_domain(successor);
         let flow = self.flow(Some(peer));
         if !flow.held.is_empty() {
             return false;
         }
-        let waits = |before| before != path && (served || !matches!(before, Path::Envelope(_)));
+        // What lies in the driver domain's channel it passes on by the address, too.
+        let by_guest =
+            |path| matches!(path, Path::Envelope(number) if number != CHANNEL_DRIVER_DOMAIN);
+        let waits = |before| before != path && (served || !by_guest(before));
         !flow.path.is_some_and(waits) || self.may_go(Some(peer), path, self.now)
     }
 
@@ -204,10 +208,24 @@ impl<H: Hypervisor, N: NicPort<Buf = H::Buf>> Frontend<H, N> {
                 .driver
                 .as_ref()
                 .is_none_or(|driver| driver.transmit.in_flight() == 0 && driver.backlog.is_empty()),
-            Path::Envelope(_) => {
-                peer.is_none_or(|peer| self.peers.of(&self.host, peer).send.all_done())
-            }
+            Path::Envelope(number) => peer.is_none_or(|peer| {
+                self.peers.of(&self.host, peer).send.all_done()
+                    || (number == CHANNEL_DRIVER_DOMAIN && self.passed_to_successor(peer))
+            }),
         }
+    }
+
+    /// Whether the guest is another incarnation by now and the driver domain has taken all that was
+    /// for this one: nobody may be left to say done of it, but it passes on at once what it takes.
+    fn passed_to_successor(&mut self, peer: Peer) -> bool {
+        let succeeded = self.last_peer.iter().any(|(&(mac, vid), &of)| {
+            of == peer
+                && self.lookup(mac, vid).is_some_and(|entry| {
+                    entry.peer.domid == peer.domid && entry.peer.incarnation != peer.incarnation
+                })
+        });
+        let channel = self.driver.as_mut().and_then(|driver| driver.envelopes.as_mut());
+        succeeded && channel.is_none_or(|channel| channel.unread().is_ok_and(|unread| unread == 0))
     }
 
     /// Sends what was held back, for flows whose older route has drained or took too long.
